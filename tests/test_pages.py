@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -13,11 +13,13 @@ import needs
 import pytest
 from pages import ROOT, Page, Run, Untrue, commands, lacks, rewritten
 
+from scanstore import Store
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 # How many blocks of a page are not run; the comment above each says why.
-NOT_RUN = {"CONTRIBUTING.md": 2, "README.md": 2, "docs/command-line.md": 1, "docs/installation.md": 2}
+NOT_RUN = {"CONTRIBUTING.md": 3, "README.md": 2, "docs/command-line.md": 1, "docs/installation.md": 2}
 
 
 def named(page: Path) -> str:
@@ -32,7 +34,7 @@ def run(page: Page, folder: Path) -> None:
     if missing := lacks(page.needs):
         pytest.skip(f"needs {', '.join(missing)}")
     todo = Run(page, folder)
-    todo.twice()
+    todo()
     if todo.skipped:
         pytest.skip("; ".join(todo.skipped))
 
@@ -41,6 +43,20 @@ def run(page: Page, folder: Path) -> None:
 @pytest.mark.parametrize("path", [page for page in PAGES if read(page).blocks], ids=named)
 def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
     run(read(path), tmp_path)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_a_reader_sees_the_names_of_files(path: Path) -> None:
+    """The comments are not shown."""
+    for block in read(path).blocks:
+        assert "file" not in block.marks or f"`{block.marks['file']}`" in block.above, f"line {block.line}"
+
+
+def test_the_query_of_the_page_about_stores_uses_an_index() -> None:
+    (sql,) = [block.body for block in read(ROOT / "docs" / "store.md").blocks if block.kind == "sql"]
+    with Store(":memory:") as store:
+        plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
+    assert "SEARCH s USING INDEX" in plan
 
 
 def test_few_blocks_are_not_run() -> None:
@@ -104,6 +120,12 @@ def test_a_page_that_is_not_true_is_found(text: str, message: str, tmp_path: Pat
         run(Page(text), tmp_path)
 
 
+def test_a_page_says_what_it_needs() -> None:
+    text = "# Page\n\n<!-- needs: nosuchmodule -->\n\nA `<!-- needs: other -->` is text.\n\n```console\n$ true\n```\n"
+    assert lacks(Page(text).needs) == ["nosuchmodule"]
+    assert lacks("bandit json", "$ bandit -r app\n", {"json"}) == [*lacks("bandit", "$ bandit -r app\n"), "json"]
+
+
 @needs.fork
 def test_the_output_of_a_page_is_written_again(tmp_path: Path) -> None:
     text = "```console\n$ echo '2.5 s'\n4.2 s\n$ echo a b\n\n$ true\n```\n"
@@ -112,7 +134,11 @@ def test_the_output_of_a_page_is_written_again(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        path = Path(name)
+    parser = argparse.ArgumentParser(description="Write the output of pages again.")
+    parser.add_argument("pages", nargs="+", type=Path)
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="run the page once and keep what it makes here")
+    given = parser.parse_args()
+    for path in given.pages:
         with tempfile.TemporaryDirectory() as made:
-            path.write_text(rewritten(read(path.resolve()), Path(made)), encoding="utf-8")
+            text = rewritten(read(path), given.keep or Path(made), 1 if given.keep else 2)
+        path.write_text(text, encoding="utf-8")

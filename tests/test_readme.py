@@ -112,6 +112,11 @@ def test_the_readme_leads_to_every_page() -> None:
     assert len(README.splitlines()) <= 150, "move what is not for the first minutes to a page of docs/"
 
 
+def test_the_readme_shows_a_picture() -> None:
+    (source,) = re.findall(r'<img src="([^"]+)"', README)
+    assert (ROOT / source).read_bytes().startswith(b"\x89PNG") and (ROOT / source).stat().st_size <= 120_000
+
+
 def test_pages_named_in_code_exist() -> None:
     """Docstrings, comments and messages name a page as docs/NAME.md, with an anchor where they like."""
     for folder in ("scanstore", "migrations", "benchmarks"):

@@ -10,7 +10,6 @@ import ast
 import importlib
 import importlib.util
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import tomllib
 from pathlib import Path
 
 import async_stub
+import pages
 import public_names
 import pytest
 from typechecking import run_mypy
@@ -66,8 +66,7 @@ def test_pyright_accepts_the_scripts_of_users(tmp_path: Path) -> None:
 @PYRIGHT
 def test_pyright_accepts_the_scripts_of_the_documentation(tmp_path: Path) -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        for number, block in enumerate(blocks):
+        for number, block in enumerate(pages.scripts(page)):
             (tmp_path / f"{page.stem.replace('-', '_')}{number}.py").write_text(block, encoding="utf-8")
     told = pyright(tmp_path, analyzeUnannotatedFunctions=False)
     assert not told, "\n".join(told)

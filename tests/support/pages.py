@@ -2,7 +2,7 @@
 
 A comment above a block says how it is run:
 
-- ``<!-- file: NAME -->``: the block is written to that file.
+- ``<!-- file: NAME -->``: the block is written to that file. The text above it shows the name.
 - ``<!-- continues -->``: the Python block goes on with the names of the one before it; otherwise it starts without any.
 - ``<!-- once: REASON -->``: the block is left out when the page is run again in the same folder.
 - ``<!-- needs: NAME -->``: without this program or module the block is skipped. Above no block, it is for the page. A
@@ -20,13 +20,14 @@ Kinds of blocks:
   prints them: ``|`` between the columns.
 - Any other block is a file or is not run.
 
-In all output ``…`` stands for any text, or as a line for any lines. ``/home/me/demo`` is the folder, ``/home/me`` the home
-of the reader, and ``/home/me/scanstore`` the checkout of the project. In the output
-of commands, these match any of their kind: durations (``4.2 s``), sizes (``26.4 MB``), moments (``2026-01-31 09:30
-UTC``, ``2026-01-31T09:30:00Z``, ``20260131T093000000Z``) and UUIDs. A UUID that was shown may be used in later commands. Two or more spaces
-match any number of them. The line on stderr that names the scan (``scan 1 of /home/me/demo/app, …``) may be left out.
+In all output ``…`` stands for any text, or as a line for any lines. ``/home/me/demo`` is the folder, ``/home/me`` the
+home of the reader, and ``/home/me/scanstore`` the checkout of the project. In the output of commands, these match any
+of their kind: durations (``4.2 s``), sizes (``26.4 MB``), moments (``2026-01-31 09:30 UTC``, ``2026-01-31T09:30:00Z``,
+``20260131T093000000Z``) and UUIDs. A UUID that was shown may be used in later commands. Two or more spaces match any
+number of them. The line on stderr that names the scan (``scan 1 of /home/me/demo/app, …``) may be left out.
 
-``PYTHONPATH=.:tests/support python tests/test_pages.py PAGE`` writes the output of a page again.
+``PYTHONPATH=.:tests/support python tests/test_pages.py PAGE`` writes the output of a page again. With
+``--keep FOLDER`` the page is run once, and what it makes is kept in FOLDER/me/demo.
 """
 
 from __future__ import annotations
@@ -50,15 +51,15 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^(?P<fence>`{3,})(?P<kind>[^\n]*)\n(?P<body>.*?)^(?P=fence) *$", re.MULTILINE | re.DOTALL)
-MARK = re.compile(r"<!-- (file|needs|once|not run|continues)(?:: (.+?))? -->")
+MARK = re.compile(r"^<!-- (file|needs|once|not run|continues)(?:: (.+?))? -->$", re.MULTILINE)
 AGAIN = re.compile(r"\s*Run it again[^`]*\s*")
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 #: What differs from run to run: a part of a line is matched by the pattern that it matches itself.
@@ -114,6 +115,7 @@ class Block:
     start: int
     line: int
     marks: dict[str, str]
+    above: str  # the text between the block before and this one, without marks
     output: tuple[int, int] | None = None
     again: tuple[int, int] | None = None
 
@@ -135,7 +137,8 @@ class Page:
             above = re.search(r"(?:<!--[^\n]*-->\s*)*\Z", between)
             assert above is not None
             marks = {name: value or "" for name, value in MARK.findall(above[0])}
-            self.needs += "".join(f"{value} " for name, value in MARK.findall(between[: above.start()]) if name == "needs")
+            before = MARK.findall(between[: above.start()])
+            self.needs += "".join(f"{value} " for name, value in before if name == "needs")
             body, kind, end = match.span("body"), match["kind"].strip(), match.end()
             last = self.blocks[-1] if self.blocks else None
             if kind == "text" and not marks and last and waiting and not between.strip():
@@ -144,12 +147,25 @@ class Page:
                 self.blocks[-1] = Block(**{**vars(last), "again": body})
             else:
                 line = self.text.count("\n", 0, match.start()) + 1
-                self.blocks.append(Block(kind, match["body"], body[0], line, marks))
+                self.blocks.append(Block(kind, match["body"], body[0], line, marks, between[: above.start()]))
             waiting = self.blocks[-1].kind in ("python", "sql") and self.blocks[-1].output is None
 
     def not_run(self) -> list[str]:
         """Return why blocks of this page are not run."""
         return [block.marks["not run"] for block in self.blocks if "not run" in block.marks]
+
+
+def scripts(path: Path) -> list[str]:
+    """Return the Python blocks of a page that use scanstore, with those that they continue: what type checkers read."""
+    found: list[str] = []
+    for block in Page(path.read_text(encoding="utf-8")).blocks:
+        if block.kind != "python" or ("file" in block.marks and "scanstore" not in block.body):
+            continue
+        if "continues" in block.marks:
+            found[-1] += block.body
+        else:
+            found.append(block.body)
+    return found
 
 
 def commands(block: Block) -> list[Command]:
@@ -190,12 +206,12 @@ def unfinished(command: str, lines: list[str]) -> bool:
     return False
 
 
-def lacks(names: str, body: str = "") -> list[str]:
+def lacks(names: str, body: str = "", missing: Collection[str] = ()) -> list[str]:
     """Return those of some modules and programs that this system does not have."""
     found: list[str] = []
     for name in names.replace(",", " ").split():
         typed = re.search(rf"^\$ (?:.*[;&|] *)?{re.escape(name)} ", body, re.MULTILINE)
-        if not runs(name) and (typed or importlib.util.find_spec(name) is None):
+        if name in missing or (not runs(name) and (typed or importlib.util.find_spec(name) is None)):
             found.append(name)
     return found
 
@@ -204,7 +220,7 @@ def lacks(names: str, body: str = "") -> list[str]:
 def runs(name: str) -> bool:
     """Tell whether a program is there. Only universal-ctags, which is called ctags, writes JSON."""
     if name == "universal-ctags":
-        return runs("ctags") and "json" in subprocess.run(["ctags", "--list-features"], capture_output=True, text=True).stdout
+        return runs("ctags") and b"json" in subprocess.run(["ctags", "--list-features"], capture_output=True).stdout
     return shutil.which(name) is not None
 
 
@@ -245,8 +261,6 @@ def tidy(text: str) -> str:
 @cache
 def imported() -> None:
     """Import what commands use when they are called, so that a fork of this process has it."""
-    import rich.console
-    import rich.table
 
     import scanstore as package
 
@@ -409,6 +423,11 @@ def script(words: list[str]) -> None:
     runpy.run_path(words[0], run_name="__main__")
 
 
+def execute(code: str, name: str, names: dict[str, Any]) -> None:
+    """Execute a block."""
+    exec(compile(code, name, "exec", dont_inherit=True), names)
+
+
 class Script:
     """A process that executes Python blocks, one after another, with the same names."""
 
@@ -420,19 +439,19 @@ class Script:
         if self.pid == 0:
             os.close(ask)
             os.close(answer)
-            os._exit(reader.inside(lambda: self.execute(asked, answered), {}))
+            os._exit(reader.inside(lambda: self.answers(asked, answered), {}))
         os.close(asked)
         os.close(answered)
         self.ask, self.answer = os.fdopen(ask, "w"), os.fdopen(answer)
 
     @staticmethod
-    def execute(asked: int, answered: int) -> None:
+    def answers(asked: int, answered: int) -> None:
         names: dict[str, Any] = {"__name__": "__main__"}
         with os.fdopen(asked) as questions:
             for question in questions:
                 signal.alarm(SECONDS)
                 code, name = json.loads(question)
-                status = ended(lambda code=code, name=name: exec(compile(code, name, "exec", dont_inherit=True), names))
+                status = ended(partial(execute, code, name, names))
                 sys.stdout.flush()
                 os.write(answered, f"{status}\n".encode())
 
@@ -459,12 +478,14 @@ class Run:
         self.first: dict[int, int] = {}  # exit codes of the first time, by the place of the output
         self.changed: dict[tuple[int, int], str] = {}
         self.skipped: list[str] = []
+        self.missing: set[str] = set()  # what an earlier block did not find
 
-    def twice(self) -> None:
+    def __call__(self, times: int = 2) -> None:
+        """Run the page so many times in the same folder. Raises Untrue."""
         try:
-            for again in (False, True):
+            for again in range(times):
                 for block in self.page.blocks:
-                    self.block(block, again)
+                    self.block(block, again > 0)
                 self.reader.stop()
         finally:
             self.reader.close()
@@ -472,8 +493,9 @@ class Run:
     def block(self, block: Block, again: bool) -> None:
         if "not run" in block.marks or block.kind.startswith("{") or (again and "once" in block.marks):
             return
-        if missing := lacks(block.marks.get("needs", ""), block.body):
-            self.skipped.append(f"line {block.line} needs {', '.join(missing)}")
+        if missing := lacks(block.marks.get("needs", ""), block.body, self.missing):
+            self.missing.update(missing)
+            self.skipped += [] if again else [f"line {block.line} needs {', '.join(missing)}"]
         elif "file" in block.marks:
             path = self.reader.here / block.marks["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -542,11 +564,11 @@ def rows(query: str, folder: Path) -> str:
     return out.getvalue()
 
 
-def rewritten(page: Page, folder: Path) -> str:
+def rewritten(page: Page, folder: Path, times: int = 2) -> str:
     """Return the text of a page with the output as it is."""
     run = Run(page, folder, strict=False)
     try:
-        run.twice()
+        run(times)
     except Untrue as error:
         print(error, file=sys.stderr)
     text = page.text
