@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+import pages
 import public_signatures
 import pytest
 from typechecking import run_mypy
@@ -218,8 +219,7 @@ def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> No
     """Also inside functions that they do not annotate."""
     scripts = []
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        scripts += [f"# {page.name}\n{script}" for script in found]
+        scripts += [f"# {page.name}\n{script}" for script in pages.scripts(page)]
     options = ("--check-untyped-defs", "--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs")
     # Without --strict, comments of the package itself count as unused; its own check is another one.
     said = mypy(tmp_path, *scripts, options=options)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import async_stub
 import needs
+import pages
 import public_names
 import pytest
 from typechecking import run_mypy
@@ -64,8 +64,7 @@ def test_pyright_accepts_the_scripts_of_users(tmp_path: Path) -> None:
 @pytest.mark.extras
 def test_pyright_accepts_the_scripts_of_the_documentation(tmp_path: Path) -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        for number, block in enumerate(blocks):
+        for number, block in enumerate(pages.scripts(page)):
             (tmp_path / f"{page.stem.replace('-', '_')}{number}.py").write_text(block, encoding="utf-8")
     told = pyright(tmp_path, analyzeUnannotatedFunctions=False)
     assert not told, "\n".join(told)
