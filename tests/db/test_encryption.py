@@ -94,7 +94,7 @@ def test_nothing_can_be_read_without_the_key(file: Path) -> None:
         assert all(map(needs.is_private, file.parent.glob("s.db*")))
     assert not readable(file) and file.read_bytes()[:6] != b"SQLite"
     before = file.read_bytes()
-    with pytest.raises(NotAScanstore, match="or its key if it is encrypted"):
+    with pytest.raises(NotAScanstore, match=r"or its key if it is encrypted \(key=, or \$SCANSTORE_KEY"):
         Store(file)
     for wrong in ("x", KEY + " "):
         with pytest.raises(WrongKey, match="cannot be read with this key") as caught:
