@@ -161,6 +161,9 @@ def test_copies_are_encrypted_and_can_be_put_back(raw: Path) -> None:
         store.settings["word"] = "later"
         assert store.vacuum().after and store.optimize().after
     assert not readable(copy) and needs.is_private(copy)
+    with Store(raw.parent / "other.db", key=RAW.replace("5a", "5b")) as other:
+        with pytest.raises(InvalidArgument, match="not a copy of a store, or it has another key; give another path"):
+            other.backup(copy)
     backup.restore(copy, raw, key=RAW)
     with Store(raw, key=RAW) as store:
         assert store.settings["word"] == WORD
