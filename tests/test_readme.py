@@ -99,7 +99,9 @@ def links(page: Path) -> Iterator[tuple[str, Path, str]]:
             yield target, (page.parent / path).resolve() if path else page.resolve(), anchor
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=named)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "CHANGELOG.md"], ids=named
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, path, anchor in links(page):
         assert path.is_relative_to(ROOT.resolve()) and path.exists(), f"{named(page)}: {target}"

@@ -1101,6 +1101,8 @@ class AsyncStoreFindings(AsyncDomain):
         file: str | None = None,
         state: FindingState | None = None,
         tool: str | None = None,
+        rule: str | None = None,
+        cwe: str | int | None = None,
         suppressed: bool | None = None,
         target: str | None = None,
         limit: int | None = None,
@@ -1112,9 +1114,10 @@ class AsyncStoreFindings(AsyncDomain):
         The target can be omitted if the store has only one. Findings are sorted by severity, file and line. The
         ``state`` of each compares it with the previous run of its tools (:meth:`baseline`), or is its state in the
         scan: ``new``, ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``. Fixed
-        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state or tool; ``suppressed``
-        selects only findings with, or without, an active suppression. Raises InvalidArgument for an unknown word,
-        Ambiguous without scan and target if the store has several targets, NotFound.
+        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state, tool, rule or CWE
+        (``"CWE-79"`` or 79); ``suppressed`` selects only findings with, or without, an active suppression. Raises
+        InvalidArgument for an unknown word, Ambiguous without scan and target if the store has several targets,
+        NotFound.
         """
 
     async def sightings(

@@ -47,6 +47,8 @@ def findings() -> None:
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
 @click.option("--state", type=click.Choice(CHANGES, case_sensitive=False), help="Only those that became this.")
 @click.option("--tool", metavar="TOOL", help="Only those of this tool.")
+@click.option("--rule", metavar="RULE", help="Only those that this rule found.")
+@click.option("--cwe", metavar="CWE", help="Only those of this CWE, such as CWE-79 or 79.")
 @click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
 @rows_options(*FOUND, "suppression")
 @common

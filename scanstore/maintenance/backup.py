@@ -320,7 +320,8 @@ def _refuse_others(target: str, shown: str, db: Database) -> None:
         with _reading(target, shown, db.key):
             pass
     except (NotAScanstore, Damaged) as error:
-        raise InvalidArgument(f"{shown} is there and is not a copy of a store; give another path") from error
+        other = ", or it has another key" if db.key is not None else ""
+        raise InvalidArgument(f"{shown} is there and is not a copy of a store{other}; give another path") from error
     if any(size_of(target + end) for end in BESIDE):
         raise InvalidArgument(f"{shown} is a store that is open, or was not closed; give another path")
 

@@ -139,7 +139,9 @@ def _captured(db: Database, proposals: list[Checked]) -> dict[str, dict[Any, dic
             ids.update(dict.fromkeys(referred(each.field, each.proposed)))
     for table, ids in needed.items():
         if lost := missing(db, table, ids):
-            raise NotFound(f"no {table[:-1]} {_some(lost)}; sync the library first")
+            kind = table[:-1]
+            hint = f"give the id of a {kind} (scanstore library list --kind {kind}), and sync a new one first"
+            raise NotFound(f"no {kind} {_some(lost)}; {hint}")
     return found
 
 

@@ -265,6 +265,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     assert listed("--state", "fixed") == [(1, "fixed")]
     assert listed("--tool", "U") == listed("--suppressed") == [(4, "new")]
     assert listed("--scan", "2", "--not-suppressed") == [(2, "unchanged")]
+    assert listed("--rule", "R2") == [(4, "new")] and listed("--rule", "R1", "--cwe", "79") == []
     assert listed("--scan", "3") == []
     idle = "not an all-clear: no tool has looked for findings in scan 3\n"
     assert run("findings", "list", "--scan", "3").stderr.endswith(f"{idle}no findings in scan 3\n")

@@ -203,6 +203,7 @@ NAMES: tuple[object, ...] = (
     scanstore.indexing.Gap,
     scanstore.indexing.Indexer,
     scanstore.indexing.Language,
+    scanstore.indexing.facts_of,
     scanstore.indexing.python.PythonIndexer,
     scanstore.jobs.Jobs,
     scanstore.jobs.ScheduledRun,
