@@ -30,9 +30,14 @@ FREE = {
     "exclusive_group", "expires", "handler", "include", "interval", "jobs", "justification", "keep", "keep_last",
     "lease", "limit", "max_concurrent", "max_lost", "max_retries", "max_size", "max_tokens", "meta", "min_confidence",
     "name", "older_than", "path", "pattern", "pause_after", "place", "poll", "priority", "reason", "remark",
+<<<<<<< HEAD
     "retry_delay",
     "run_at", "scanner_concurrency", "scope", "sort", "steps", "text", "timeout", "to", "unique", "value",
     "verifier_concurrency", "votes", "depth",
+=======
+    "retry_delay", "run_at", "scanner_concurrency", "scope", "sort", "steps", "text", "timeout", "to", "unique",
+    "value", "verifier_concurrency", "votes", "depth",
+>>>>>>> lists
 }  # fmt: skip
 CALL = "from scanstore.cli import main; main(prog_name='scanstore')"
 
@@ -183,9 +188,9 @@ def test_an_older_store_is_not_migrated(store: Path, tmp_path: Path, capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_completion_leaves_no_trace(store: Path) -> None:
+def test_a_completion_leaves_no_trace(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in store.parent.iterdir()}
-    assert offered("settings", "get", "")
+    assert offered("-vv", "settings", "get", "") and capfd.readouterr() == ("", "")
     assert {path.name: path.stat().st_mtime_ns for path in store.parent.iterdir()} == before
 
 
