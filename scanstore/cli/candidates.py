@@ -1,7 +1,7 @@
 """The values that a shell may offer for a parameter: names and ids that the store has.
 
 A completion reads only: it makes, migrates and writes no store, prints nothing, and offers nothing where the store
-cannot be read at once. Change here: which values a kind of parameter has, and what is said about each.
+cannot be read at once. Change here: the values of each kind of parameter, and the text beside a value.
 """
 
 from __future__ import annotations

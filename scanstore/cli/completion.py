@@ -128,7 +128,7 @@ def _base(variable: str, default: str) -> str:
 
 
 def _here(path: str) -> str | None:
-    """Return the script that is at a path; None without one. Raises Failure for a file of somebody else."""
+    """Return the script at a path, or None. Raises Failure for a file that scanstore has not written."""
     if not os.path.lexists(path):
         return None
     try:

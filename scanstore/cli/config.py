@@ -23,7 +23,7 @@ from scanstore.cli.output import Column, Columns, listing, note
 
 
 class Value(NamedTuple):
-    """A value, None where there is none, and where it comes from."""
+    """A value of the configuration, or None, and its source."""
 
     name: str
     value: object

@@ -5,7 +5,7 @@ of it is checked before any of it is used: a wrong key or value is an error, bec
 would pass.
 
 The file may be a stranger's, such as that of a cloned repository. So it names no code, nothing in it is executed or
-expanded, and its paths stay in its own folder, links included. Change here: the keys, and what they may hold.
+expanded, and its paths stay in its own folder, links included. Change here: the keys and their values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 class ProjectConfiguration(NamedTuple):
-    """The values of a file; without a file, `file` is None and every value is empty.
+    """The values of a file. Without a file, all values are empty.
 
     Paths are absolute. `above` is whether the file is above the current folder, `passed` are the reasons why files of
     other users were not read, and `keys` are those that the file has.
@@ -112,9 +112,9 @@ def _table(candidate: Candidate) -> Mapping[str, object] | None:
 
 
 def _content(path: str) -> bytes | None:
-    """Return the first bytes of a regular file, one more than is allowed; None for anything else.
+    """Return the first bytes of a regular file, one more than is allowed, or None for another kind of file.
 
-    What was a file a moment ago may be a pipe by now, which would wait for a writer.
+    The path may have become a pipe in the meantime; reading a pipe would wait for a writer.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as stream:
@@ -247,7 +247,7 @@ class Location(NamedTuple):
 
 
 def own(path: str, origin: str) -> str:
-    """Return the path of a store that nobody named on the command line. Raises Refused for one of another user."""
+    """Return the path of a store that the command line does not name. Raises Refused for a store of another user."""
     reason = stranger(path) if os.path.lexists(path) else ""
     if reason:
         raise Refused(f"{path}, {origin}, is not used: {reason}; to use it, give --db {path}")

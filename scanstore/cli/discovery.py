@@ -5,11 +5,11 @@ itself is looked at only when it is the current folder, and then alone. So a sto
 never applies to everything below it. A current folder outside the home folder is searched up to the root of its file
 system.
 
-A file of another owner is passed over, and so is a file in a folder of another owner above the current one: somebody
-else could have put it there. A symbolic link counts as a file of its own owner and of the owner of the file it leads
+A file of another owner is passed over, and so is a file in a folder of another owner above the current one, who could
+have put it there. A symbolic link counts as a file of its own owner and of the owner of the file it leads
 to. Windows has no such owners, and nothing is passed over there.
 
-Change here: where is looked, and what is passed over.
+Change here: the folders, and the rules for files of other users.
 """
 
 from __future__ import annotations

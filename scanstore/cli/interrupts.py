@@ -1,9 +1,9 @@
-"""Ctrl-C: one line that says what was kept, and exit code 130.
+"""Ctrl-C: one line about the work that was kept, and exit code 130.
 
 A command that writes declares its sentence with `kept`. One whose answer depends on how far it got calls `keep` with a
 function. Commands that only read say "Interrupted." and no more.
 
-Change here: what an interrupted command prints.
+Change here: the output of an interrupted command.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 
 
 def kept(sentence: str = NOTHING) -> Callable[[_Decorated], _Decorated]:
-    """Declare what is kept when the command is interrupted before it has finished: by default, nothing was changed."""
+    """Declare the sentence for an interrupt before the command has finished. By default, nothing was changed."""
 
     def declare(command: _Decorated) -> _Decorated:
         @functools.wraps(command)
@@ -38,7 +38,7 @@ def kept(sentence: str = NOTHING) -> Callable[[_Decorated], _Decorated]:
 
 
 def keep(sentence: str | Callable[[], str]) -> None:
-    """Change what is kept from now on; a function is called when the interrupt comes."""
+    """Change the sentence from now on. A function is called when the interrupt comes."""
     click.get_current_context().meta[_KEPT] = sentence
 
 

@@ -113,8 +113,8 @@ class Column(NamedTuple, Generic[_Row]):
     """A column of a list: its name, and the attribute or function that gives its cells.
 
     The attribute is by default the one called like the column. Cells of a `right` column are flush right. `--sort`
-    compares the `key`, by default the cells. An `extra` column is only printed where `--columns` names it, and in the
-    cells of a `marked` one `drawing.ON` and `drawing.OFF` are around what is emphasised.
+    compares the `key`, by default the cells. An `extra` column is only printed where `--columns` names it. In the
+    cells of a `marked` column, `drawing.ON` and `drawing.OFF` enclose the emphasised text.
     """
 
     name: str

@@ -83,7 +83,7 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
 @plans.command()
 @click.argument("name")
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--description", metavar="TEXT", help="What it is for.")
+@click.option("--description", metavar="TEXT", help="The purpose of the plan.")
 @basic_options
 @kept()
 def create(name: str, file: IO[str], description: str | None) -> None:

@@ -1,10 +1,10 @@
-"""The progress display: what is done, how much of it, how fast, and the time that is left.
+"""The progress display: the work, its count and rate, and the time that is left.
 
 It is shown on stderr, only on a terminal, and only for work that takes longer than a moment. A thread of its own draws
 it, so a call that reports nothing for a while, such as one statement of SQLite, still shows the elapsed time; the
 caller's thread only stores two numbers. The cursor is never hidden, so nothing has to be restored after a kill.
 
-Change here: when the display appears, and what it shows.
+Change here: the delay of the display and its columns.
 """
 
 from __future__ import annotations

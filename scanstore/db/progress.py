@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """The count of one call. It is false if nobody listens: then nothing has to be counted beforehand."""
+    """The count of one call. It is false without a callback, so that callers can skip counting."""
 
     def __init__(self, progress: ProgressCallback | None, total: int = 0) -> None:
         if progress is not None and not callable(progress):

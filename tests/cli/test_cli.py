@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from scanstore import Store, __version__
 from scanstore.cli import main
-from scanstore.cli.base import Root
+from scanstore.cli.groups import Root
 from scanstore.cli.output import aligned, count, plain_text, size
 
 TREE = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
 import subprocess
@@ -30,14 +31,8 @@ FREE = {
     "exclusive_group", "expires", "handler", "include", "interval", "jobs", "justification", "keep", "keep_last",
     "lease", "limit", "max_concurrent", "max_lost", "max_retries", "max_size", "max_tokens", "meta", "min_confidence",
     "name", "older_than", "path", "pattern", "pause_after", "place", "poll", "priority", "reason", "remark",
-<<<<<<< HEAD
-    "retry_delay",
-    "run_at", "scanner_concurrency", "scope", "sort", "steps", "text", "timeout", "to", "unique", "value",
-    "verifier_concurrency", "votes", "depth",
-=======
     "retry_delay", "run_at", "scanner_concurrency", "scope", "sort", "steps", "text", "timeout", "to", "unique",
     "value", "verifier_concurrency", "votes", "depth",
->>>>>>> lists
 }  # fmt: skip
 CALL = "from scanstore.cli import main; main(prog_name='scanstore')"
 
@@ -58,9 +53,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def no_store_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without a store of the environment; the loggers that -v changes are put back."""
     for name in ("SCANSTORE_DB", "SCANSTORE_KEY"):
         monkeypatch.delenv(name, raising=False)
+    loggers = [logging.getLogger(name) for name in ("scanstore", "peewee")]
+    before = [(each.level, each.propagate, [*each.handlers]) for each in loggers]
+    yield
+    for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.propagate, each.handlers = propagate, handlers
 
 
 def offered(*words: str, shell: str = "fish") -> dict[str, str | None]:

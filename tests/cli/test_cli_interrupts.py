@@ -178,7 +178,7 @@ def test_an_interrupted_plan_says_how_far_it_got(
     interrupt(-1)
     run("plans apply 1")
     interrupt(2)
-    run("plans revert 1 --db ./scanstore.db", 130, f"Interrupted: {told.format('revert')[:-1]} --db ./scanstore.db.")
+    run("plans revert 1 --db ./scanstore.db", 130, f"Interrupted: {told.format('revert')}")
     interrupt(-1)
     run("plans revert 1")
     content(filled)

@@ -223,7 +223,7 @@ def test_every_long_command_shows_its_progress(
     (tmp_path / "scenes.jsonl").write_text('{"id": "1", "title": "a"}\n')
     (tmp_path / "plan.jsonl").write_text('{"scene": "1", "field": "title", "action": "set", "proposed": "b"}\n')
     for command in (
-        "scan src", "scan src", "sarif load r.sarif --target t", "search f --all", "sarif dump t -o o.sarif",
+        "scan src", "scan src", "sarif load r.sarif --target t", "search f --all", "sarif dump o.sarif --target t",
         "dump d.jsonl", "load d.jsonl --db b.db", "merge b.db", "check", "vacuum", "optimize", "backup copy.db",
         "restore copy.db --db c.db", "repair copy.db saved.db", "prune --keep-last 0 --yes",
         "library sync scenes.jsonl", "plans create p plan.jsonl", "plans review 1 approve", "plans apply 1",

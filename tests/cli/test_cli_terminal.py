@@ -143,7 +143,7 @@ def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str
     process.stdout.readline()  # it is streaming, and soon waits for the full pipe
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and json.loads(told(errors)) == {"error": "interrupted", "exit_code": 130}
+    assert process.returncode == 130 and json.loads(told(errors)) == {"error": "Interrupted.", "exit_code": 130}
 
 
 @pytest.mark.parametrize("options", [("edges",), ("unused", "--json")], ids=" ".join)
