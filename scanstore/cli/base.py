@@ -200,8 +200,8 @@ def _plain_errors() -> Iterator[None]:
 # Options that commands have in common
 
 
-def _be_verbose(context: click.Context, _: click.Parameter, times: int) -> None:
-    if times and not context.resilient_parsing:  # a completion prints nothing
+def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
+    if times:
         import logging
 
         parts.logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)

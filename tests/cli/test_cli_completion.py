@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
 import subprocess
@@ -52,9 +53,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def no_store_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without a store of the environment; the loggers that -v changes are put back."""
     for name in ("SCANSTORE_DB", "SCANSTORE_KEY"):
         monkeypatch.delenv(name, raising=False)
+    loggers = [logging.getLogger(name) for name in ("scanstore", "peewee")]
+    before = [(each.level, each.propagate, [*each.handlers]) for each in loggers]
+    yield
+    for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.propagate, each.handlers = propagate, handlers
 
 
 def offered(*words: str, shell: str = "fish") -> dict[str, str | None]:
