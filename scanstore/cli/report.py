@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import (
-    check_file,
-    find_scan,
-    is_one_scan,
-    open_store,
-    output_argument,
-    scan_option,
-    store_option,
-    store_path,
-)
+from scanstore.cli.base import find_scan, is_one_scan, open_store, scan_option, store_option, store_path
+from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.drafts import SEVERITIES
 from scanstore.cli.output import count, note
 

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import (
-    basic_options,
-    check_file,
-    find_scan,
-    group,
-    is_one_scan,
-    open_store,
-    output_argument,
-    scan_option,
-)
+from scanstore.cli.base import basic_options, find_scan, group, is_one_scan, open_store, scan_option
+from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, tell, wants_json
 from scanstore.cli.report import fail_on_option, judge, warn
 from scanstore.cli.streams import binary_input, flush

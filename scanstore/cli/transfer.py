@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, output_argument, store_path
+from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.destination import output_argument
 from scanstore.cli.output import aligned, aside, count, json_stream, note, plain_text, shortened, size, tell, wants_json
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db import open_files
