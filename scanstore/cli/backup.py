@@ -27,8 +27,8 @@ MOST = 20  # ranges of pages that are listed
 def backup(path: str | None, folder: str | None, keep: int | None, verify: bool) -> None:
     """Copy the store while others use it.
 
-    The copy at PATH is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name with the
-    time in it; --keep counts only these.
+    The copy at PATH is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name
+    with the time in it; --keep counts only these.
 
     \b
     Example:
