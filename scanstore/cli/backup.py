@@ -30,8 +30,8 @@ MOST = 20  # ranges of pages that are listed
 def backup(path: str | None, folder: str | None, keep: int | None, verify: bool) -> None:
     """Copy the store while others use it.
 
-    The copy is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name with the
-    time in it; --keep counts only these.
+    The copy at PATH is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name
+    with the time in it; --keep counts only these.
 
     \b
     Example:
@@ -49,7 +49,7 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
 @basic_options
 @kept("the store is as it was")
 def restore(copy: str) -> None:
-    """Restore the store from a COPY.
+    """Restore the store from COPY, which `scanstore backup` has made.
 
     The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere. One that
     is above the current folder must be named with --db.
@@ -120,7 +120,7 @@ def _tell(path: str, done: Compacted) -> None:
 def repair(context: click.Context, damaged: str, new: str) -> None:
     """Save the rows that are left in a damaged store.
 
-    All rows that can be read of DAMAGED, and of its log, go into a new store at NEW. Ends with 1 unless every page
+    All rows of DAMAGED, and of its log, that can be read go into a new store at NEW. Ends with 1 unless every page
     was read and every table found; the pages that were not read and the tables that may have lost rows are named.
     DAMAGED is not changed and may also be a log that was set aside (NAME-wal.orphaned). Of an encrypted store,
     $SCANSTORE_KEY is the key, and that of the new one.

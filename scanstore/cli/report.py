@@ -21,6 +21,7 @@ from scanstore.cli.base import (
     store_path,
 )
 from scanstore.cli.configuration import GATES as RULES
+from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.output import count, note
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from scanstore.cli.base import (
     output_argument,
     scan_option,
 )
+from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
 from scanstore.cli.progress import progress

@@ -16,6 +16,7 @@ from scanstore.cli.base import (
     open_store,
     output_argument,
 )
+from scanstore.cli.destination import output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import (
     aligned,
