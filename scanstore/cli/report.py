@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from scanstore import parts
-from scanstore.cli.base import (
-    check_file,
-    configuration,
-    find_scan,
-    is_one_scan,
-    open_store,
-    output_argument,
-    scan_option,
-    store_option,
-    store_path,
-)
+from scanstore.cli.base import configuration, find_scan, is_one_scan, open_store, scan_option, store_option, store_path
 from scanstore.cli.configuration import GATES as RULES
 from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.output import count, note

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import (
-    basic_options,
-    check_file,
-    configuration,
-    find_scan,
-    group,
-    is_one_scan,
-    open_store,
-    output_argument,
-    scan_option,
-)
+from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_option
 from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json

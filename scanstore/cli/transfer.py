@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import (
-    Failure,
-    basic_options,
-    existing_store_path,
-    named_store_path,
-    open_store,
-    output_argument,
-)
+from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
 from scanstore.cli.destination import output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import (
