@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stressing import done
-from test_readme import print_of
 
 from scanstore import NoStore, Store, StoreClosed, WrongStore
 from scanstore.aio.store import AsyncStore
@@ -150,15 +146,6 @@ def test_an_asynchronous_store_is_not_used_by_models() -> None:
 
 
 # The page and the example
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="needs pandas")
-def test_the_frames_of_the_page_are_true(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
-    found = re.findall(r"<!-- needs: pandas -->\n+```python\n(.*?)```\n+```text\n(.*?)```", page, re.DOTALL)
-    assert found and done(lambda tell: [tell(print_of(script, tmp_path)) for script, _ in found]) == [
-        printed for _, printed in found
-    ]
 
 
 CELLS = """

@@ -17,6 +17,7 @@ from scanstore import parts
 from scanstore.cli import candidates
 from scanstore.cli.base import Failure, Misuse, group, json_option
 from scanstore.cli.output import plain_text, say, tell
+from scanstore.db import open_files
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -209,7 +210,7 @@ def remove(shell: str) -> None:
     path, _ = _place(shell)
     found = _here(path) is not None
     if found:
-        os.unlink(path)
+        open_files.unlink(path)
     tell({"shell": shell, "path": path, "removed": found}, f"{'Removed' if found else 'Nothing to remove at'} {path}")
 
 

@@ -21,7 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from scanstore.cli.base import Root
+from scanstore.cli.groups import Root
 from scanstore.cli.report import report as report_command
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import utcnow
