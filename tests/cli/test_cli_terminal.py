@@ -62,11 +62,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "scanstore.db"
 
 
-def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | None = None) -> tuple[int, bytes]:
+AT_ONCE = [sys.executable, "-c", "from scanstore.cli import main, progress; progress.DELAY = 0; main()"]
+
+
+def in_terminal(
+    environment: dict[str, str], *args: str, interrupt_at: bytes | None = None, command: list[str] = COMMAND
+) -> tuple[int, bytes]:
     """Run in a terminal of its own, pressing Ctrl-C once these bytes are on the screen."""
     child, screen = pty.fork()
     if child == 0:
-        os.execve(sys.executable, [*COMMAND, *args], environment)
+        os.execve(sys.executable, [*command, *args], environment)
     shown = b""
     pressed = False
     deadline = time.monotonic() + 60
@@ -90,7 +95,7 @@ def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | N
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(environment: dict[str, str], tmp_path: Path) -> None:
     tree(tmp_path / "src", 400, functions=20)
-    code, shown = in_terminal(environment, "scan", "src", "--jobs", "1")
+    code, shown = in_terminal(environment, "scan", "src", "--jobs", "1", command=AT_ONCE)
     assert code == 0 and b" of 400 files" in shown and b"reading" in shown
     assert b"\x1b[?25l" not in shown  # the cursor is not hidden, so a kill leaves it as it was
     assert shown.rpartition(b"\x1b[2K")[2].lstrip().startswith(b"Scanned ")  # the bar is wiped away
