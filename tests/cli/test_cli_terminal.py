@@ -112,7 +112,7 @@ def test_no_color(environment: dict[str, str], tmp_path: Path) -> None:
 
 def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, str], tmp_path: Path) -> None:
     tree(tmp_path / "src", 400, functions=30)
-    code, shown = in_terminal(environment, "scan", "src", "--jobs", "2", interrupt_at=b"reading")
+    code, shown = in_terminal(environment, "scan", "src", "--jobs", "2", interrupt_at=b"reading", command=AT_ONCE)
     assert code == 130
     last = shown.decode().rstrip().rpartition("\n")[2]
     assert "Interrupted: scan 1 is cancelled" in last and "Traceback" not in shown.decode()
