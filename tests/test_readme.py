@@ -1,16 +1,13 @@
-"""README.md and docs/ are true: their scripts print the text below them, their commands, tests and links exist.
+"""README.md and docs/ name every command, and the tests and links that they name exist. `test_pages` runs them.
 
 ``PYTHONPATH=.:tests/support python tests/test_readme.py`` writes the generated parts again: the schema, the
-commands, the packages, the modules.
+commands, the packages, the modules; and the links of the README, once the project has an address.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
+import configparser
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,14 +15,11 @@ from pathlib import Path
 import click
 import pytest
 from import_graph import STEPS
-from stressing import done
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
 DOCS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-# A script, what it prints, and what it prints when it is run again where a page says so.
-SCRIPT = re.compile(r"```python\n(.*?)```\n+```text\n(.*?)```(?:\n+Run it again[^`]*\n+```text\n(.*?)```)?", re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MODULES = {
@@ -50,40 +44,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str
     return found
 
 
-# Scripts and commands
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text(encoding="utf-8")], ids=named)
-def test_scripts_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    """In an empty folder, as a reader would try them, and once more in the same folder."""
-    text = page.read_text(encoding="utf-8")
-    scripts = SCRIPT.findall(text)
-    assert len(scripts) == text.count("```python")
-    told = done(lambda tell: [tell(print_of(script, tmp_path)) for script, _, _ in scripts * 2])
-    for (script, printed, again), first, second in zip(scripts, told, told[len(scripts) :], strict=False):
-        assert first == printed, script
-        assert second == again or not again, script
-    assert len(told) == 2 * len(scripts)
-    for sql in re.findall(r"```sql\n(.*?)```", text, re.DOTALL):
-        from scanstore import Store
-
-        with Store(tmp_path / "scan.db") as store:
-            rows = store.database.execute_sql(sql).fetchall()
-            plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
-        assert len(rows) == 2
-        assert "SEARCH s USING INDEX" in plan
-
-
-def print_of(script: str, folder: Path) -> str:
-    """Run a script; it is by itself in this process, and has its own environment."""
-    for name in [name for name in os.environ if name.startswith("SCANSTORE")]:
-        del os.environ[name]
-    os.chdir(folder)
-    errors = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.redirect_stderr(errors):
-        exec(compile(script, "<script>", "exec", dont_inherit=True), {"__name__": "__main__"})
-    assert errors.getvalue() == ""
-    return told.getvalue()
+# Commands
 
 
 def test_every_command_is_on_a_page() -> None:
@@ -99,22 +60,6 @@ def test_every_command_is_on_a_page() -> None:
         shown = re.search(rf"\b{re.escape(plain)}\b", written)
         listed = group and re.search(rf"{re.escape(group)} [\w/-]*\b{re.escape(verb)}\b", written)
         assert shown or listed, f"`{plain}` is on no page: name it in README.md or in docs/"
-
-
-def test_commands_of_the_pages_exist() -> None:
-    """With their options, as the parser of each command knows them."""
-    from scanstore.cli import main
-
-    known = commands(main)
-    plain = re.sub(r'"\$\(.*\)"', "PATH", DOCS)
-    lines = re.findall(r"^\$ (?:[^#\n]*[;&|] )?(scanstore (?:[^|;#\n\\]|\\\n)*)", plain, re.MULTILINE)
-    assert len(lines) > 20
-    for line in lines:
-        words = shlex.split(line)[1:]
-        (path,) = [path for path in known if tuple(words[: len(path)]) == path] or [()]
-        assert path, f"there is no command for: {line}"
-        command = known[path]
-        command.make_parser(click.Context(command)).parse_args(words[len(path) :])
 
 
 # Promises and links
@@ -146,15 +91,36 @@ def anchors(page: Path) -> set[str]:
     return set(found)
 
 
+def address() -> str | None:
+    """The address below which a code host shows the files, from the `Source` of setup.cfg's `project_urls`."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    urls = settings["metadata"].get("project_urls")
+    found = re.search(r"^Source *= *(https://\S+?)/?$", urls or "", re.MULTILINE)
+    assert found or urls is None, "project_urls needs a line such as: Source = https://..."
+    return f"{found[1]}/blob/HEAD/" if found else None
+
+
+def with_address(readme: str, address: str | None) -> str:
+    """The README with links that work where it is shown without the other files, as on a page of a package index."""
+    if address is None:
+        return readme
+    return re.sub(r"(?<=\]\()(?!https://|#)(?=[^)\s]+\))", lambda _: address, readme)
+
+
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
     """Each link of a page to another one: as written, its file and its anchor."""
+    own = address()
     for target in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        target = target.removeprefix(own) if own else target
         if not target.startswith("https://"):
             path, _, anchor = target.partition("#")
             yield target, (page.parent / path).resolve() if path else page.resolve(), anchor
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=named)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "CHANGELOG.md"], ids=named
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, path, anchor in links(page):
         assert path.is_relative_to(ROOT.resolve()) and path.exists(), f"{named(page)}: {target}"
@@ -168,6 +134,11 @@ def test_the_readme_leads_to_every_page() -> None:
     assert len(README.splitlines()) <= 150, "move what is not for the first minutes to a page of docs/"
 
 
+def test_the_readme_shows_a_picture() -> None:
+    (source,) = re.findall(r'<img src="([^"]+)"', README)
+    assert (ROOT / source).read_bytes().startswith(b"\x89PNG") and (ROOT / source).stat().st_size <= 120_000
+
+
 def test_pages_named_in_code_exist() -> None:
     """Docstrings, comments and messages name a page as docs/NAME.md, with an anchor where they like."""
     for folder in ("scanstore", "migrations", "benchmarks"):
@@ -176,6 +147,15 @@ def test_pages_named_in_code_exist() -> None:
             for name, anchor in re.findall(r"\b(docs/[a-z-]+\.md)(?:#([\w-]+))?", text):
                 assert (ROOT / name).exists(), f"{named(path)}: {name}"
                 assert not anchor or anchor in anchors(ROOT / name), f"{named(path)}: {name}#{anchor}"
+
+
+def test_the_links_of_the_readme_have_the_address_of_the_project() -> None:
+    assert README == with_address(README, address()), "run: PYTHONPATH=.:tests/support python tests/test_readme.py"
+    text = "[a](docs/a.md#b) [b](https://sqlite.org) [c](#c) ![d](docs/d.png)"
+    host = "https://example.org/blob/HEAD/"
+    linked = f"[a]({host}docs/a.md#b) [b](https://sqlite.org) [c](#c) ![d]({host}docs/d.png)"
+    assert with_address(text, host) == with_address(linked, host) == linked
+    assert with_address(text, None) == text
 
 
 @pytest.mark.parametrize("word", ["@@", "TODO", "FIXME"])
@@ -265,6 +245,7 @@ def test_generated_parts_are_up_to_date(page: str) -> None:
 
 
 if __name__ == "__main__":
+    PAGES[0].write_text(with_address(README, address()), encoding="utf-8")
     for page, parts in GENERATED.items():
         text = (ROOT / page).read_text(encoding="utf-8")
         for name, part in parts.items():
