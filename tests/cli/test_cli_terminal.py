@@ -132,7 +132,8 @@ def test_ctrl_c_wipes_the_display_and_leaves_no_new_store(environment: dict[str,
     lines[place : place + 1] = [lines[place].replace("key", f"key{number}") for number in range(150_000)]
     lines[-1] = json.dumps({"end": json.loads(lines[-1])["end"] + 149_999})
     (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n")
-    code, shown = in_terminal(environment, "load", "d.jsonl", "--db", "b.db", interrupt_at=b"Loading d.jsonl", command=AT_ONCE)
+    load = ("load", "d.jsonl", "--db", "b.db")
+    code, shown = in_terminal(environment, *load, interrupt_at=b"Loading d.jsonl", command=AT_ONCE)
     text = shown.decode()
     assert code == 130 and "Traceback" not in text and "\x1b[?25l" not in text
     assert text.rpartition("\x1b[2K")[2].strip() == "Interrupted: nothing was loaded."
