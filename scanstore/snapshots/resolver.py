@@ -173,9 +173,7 @@ class Resolver:
 
     def found(self, path: str) -> BoundTarget | None:
         definition = path.startswith("=")
-        value, inherited, guessed = self.evaluate(path[1:] if definition else path)
-        if definition and value is not None and value[0] not in "xm":
-            value, inherited, guessed = self.definition(path[1:])
+        value, inherited, guessed = self.definition(path[1:]) if definition else self.evaluate(path)
         if value is None:
             return UNRESOLVED
         kind = value[0]
@@ -376,7 +374,7 @@ class Resolver:
         if kind == "c":
             return ("c", module, qual), False, guessed
         if kind == "f":
-            if "p" in line[3]:
+            if follow and "p" in line[3]:
                 return self.typed(line[2], module, qual, receiver), False, guessed
             return ("f", module, qual, receiver), False, guessed
         if kind == "i":
@@ -393,10 +391,16 @@ class Resolver:
         return self.typed(line[2], module, qual, receiver), False, guessed
 
     def definition(self, path: str) -> Found:
-        """Like :meth:`evaluate`, but return a variable itself, not its value, for imported names."""
+        """Like :meth:`evaluate`, but return a variable or a property itself, not its value."""
         head, _, name = path.rpartition(".")
-        value, _, guessed = self.evaluate(head) if head else UNKNOWN
-        found = self.defined(value[1], name) if value is not None and value[0] == "m" else None
+        if not head or path.endswith(":"):
+            return self.evaluate(path)
+        value, _, guessed = self.evaluate(head)
+        found: Found | None = None
+        if value is not None and value[0] == "m":
+            found = self.defined(value[1], name)
+        elif value is not None and value[0] in "ics":
+            found = self.member(value[1], value[2], name, value, skip=int(value[0] == "s"), follow=False)
         if found is None:
             return self.evaluate(path)
         return found[0], found[1], guessed or found[2]
@@ -434,8 +438,12 @@ class Resolver:
                 self.definitions[place] = found
         return found
 
-    def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> Found:
-        """Look up an attribute of a class or of its instances along the method resolution order."""
+    def member(
+        self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0, follow: bool = True
+    ) -> Found:
+        """Look up an attribute of a class or of its instances along the method resolution order. Without ``follow``,
+        return a variable or a property itself, and nothing for an attribute that only instances have.
+        """
         order, outside, _ = self.order(module, owner)
         instance = receiver is not None and receiver[0] == "i"
         for place, (where, qual) in enumerate(order[skip:]):
@@ -445,10 +453,10 @@ class Resolver:
             inherited = place + skip > 0
             if instance and (line is None or line[0] == "v"):
                 own = f"{qual}().{name}"
-                if own in names:
-                    return self.entry(where, own, receiver)[0], inherited, False
+                if own in names and (follow or line is None):
+                    return self.entry(where, own, receiver)[0] if follow else None, inherited, False
             if line is not None:
-                value, _, guessed = self.entry(where, key, receiver)
+                value, _, guessed = self.entry(where, key, receiver, follow)
                 return value, inherited, guessed
         return (EXTERNAL if outside or name in _OBJECT else None), False, False
 

@@ -162,15 +162,23 @@ class Meanings:
         owner = scope.class_scope
         return f"{self.here}{owner.qual}" if owner is not None else None
 
-    def lookup(self, name: str, scope: NameScope) -> str | None:
-        """Return the path of a bare name in a scope."""
+    @staticmethod
+    def home(name: str, scope: NameScope) -> NameScope | None:
+        """Return the scope that binds a name used in another one; None if no scope of this file does."""
         current: NameScope | None = scope
         while current is not None:
             if current.foreign and name in current.foreign:
                 current = current.foreign[name] or current
             if name in current.binds and (current.kind != "class" or current is scope):
-                return self.meaning(name, current)
+                return current
             current = current.parent
+        return None
+
+    def lookup(self, name: str, scope: NameScope) -> str | None:
+        """Return the path of a bare name in a scope."""
+        home = self.home(name, scope)
+        if home is not None:
+            return self.meaning(name, home)
         if self.stars:
             return f"{self.here}{name}"  # a star import may define it; the resolver falls back to builtins
         return "builtins." + name if name in BUILTINS else None
@@ -248,19 +256,15 @@ class Meanings:
 
     def local(self, name: str, scope: NameScope) -> tuple[int, bool] | None:
         """Return the function or class of this file that a bare name refers to, and whether it is the only binding."""
-        current: NameScope | None = scope
-        while current is not None:
-            if current.foreign and name in current.foreign:
-                current = current.foreign[name] or current
-            if name in current.binds and (current.kind != "class" or current is scope):
-                key = (current, name)
-                if key not in self.locals:
-                    binds = current.binds[name]
-                    defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
-                    self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
-                return self.locals[key]
-            current = current.parent
-        return None
+        home = self.home(name, scope)
+        if home is None:
+            return None
+        key = (home, name)
+        if key not in self.locals:
+            binds = home.binds[name]
+            defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
+            self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
+        return self.locals[key]
 
 
 def how_sure(sure: bool) -> tuple[int, int]:
