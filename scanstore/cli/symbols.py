@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from scanstore.symbols.symbols import SymbolChange, SymbolDiff
 
 TYPES = ("class", "function", "method", "variable", "module")
-REFERENCES = ("call", "import", "inherit")
+REFERENCES = ("call", "import", "inherit", "use")
 CANDIDATES = 20
 
 

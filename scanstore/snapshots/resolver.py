@@ -446,6 +446,7 @@ class Resolver:
         """
         order, outside, _ = self.order(module, owner)
         instance = receiver is not None and receiver[0] == "i"
+        only = False  # whether instances have it
         for place, (where, qual) in enumerate(order[skip:]):
             names = self.modules[where].names
             key = f"{qual}.{name}"
@@ -453,12 +454,13 @@ class Resolver:
             inherited = place + skip > 0
             if instance and (line is None or line[0] == "v"):
                 own = f"{qual}().{name}"
-                if own in names and (follow or line is None):
-                    return self.entry(where, own, receiver)[0] if follow else None, inherited, False
+                if own in names and follow:
+                    return self.entry(where, own, receiver)[0], inherited, False
+                only = only or own in names
             if line is not None:
                 value, _, guessed = self.entry(where, key, receiver, follow)
                 return value, inherited, guessed
-        return (EXTERNAL if outside or name in _OBJECT else None), False, False
+        return (EXTERNAL if not only and (outside or name in _OBJECT) else None), False, False
 
     def order(self, module: str, owner: str) -> Order:
         """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these

@@ -352,12 +352,12 @@ class Symbols(Domain):
         limit: int | None = None,
         offset: int = 0,
     ) -> List[Reached]:
-        """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
+        """List all symbols that depend on a symbol by calls, uses and base classes, directly or not, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
         """
         return self._follow(
-            symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses,
+            symbol, (scan, target), INCOMING, kinds=("call", "inherit", "use"), depth=depth, guesses=guesses,
             limit=limit, offset=offset, impact=True,
         )  # fmt: skip
 

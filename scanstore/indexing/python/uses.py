@@ -96,11 +96,13 @@ class UseReader:
             owner = path[len(here) :]
             instance = owner.endswith("()")
             owner = owner.removesuffix("()")
-            known = self.symbol(f"{owner}.{node.attr}") if self.is_class(owner) else None
-            if known is not None:
-                return known
-            if instance and (owner, node.attr) in self.self_types:
-                return None
+            described = self.interface.get(owner)
+            if described is not None and described[0] == "c":
+                known = self.symbol(f"{owner}.{node.attr}")
+                if known is not None:
+                    return known
+                if instance and not described[2] and (owner, node.attr) in self.self_types:
+                    return None  # an attribute of instances; with base classes, it may be a property of theirs
         return f"={path}.{node.attr}"
 
     def symbol(self, qual: str) -> tuple[int, bool] | None:
@@ -110,10 +112,6 @@ class UseReader:
             return None
         ordinal = entry[1]
         return (ordinal, entry[-1] != "?") if isinstance(ordinal, int) else None
-
-    def is_class(self, qual: str) -> bool:
-        entry = self.interface.get(qual)
-        return entry is not None and entry[0] == "c"
 
 
 def parts_of(annotation: ast.expr | None) -> Iterator[ast.expr | str]:
