@@ -244,9 +244,9 @@ class Resolver:
         if last == "~":
             value, _, guessed = self.evaluate(path[:-1])
             return self.iterate(value), False, guessed
-        if last == "*" or last == "%":
+        if last in "*%&":
             value, _, guessed = self.evaluate(path[:-1])
-            return (last, value), False, guessed
+            return (("w", ("*", value)) if last == "&" else (last, value)), False, guessed
         if last == "^":
             value, _, guessed = self.evaluate(path[:-1])
             return (("s", value[1], value[2]) if value and value[0] == "c" else None), False, guessed

@@ -10,6 +10,9 @@ _CONTAINERS = frozenset(
     " Deque Generator AsyncIterator AsyncIterable AsyncGenerator Reversible KeysView ValuesView".split()
 )
 _MAPPINGS = frozenset("dict Dict Mapping MutableMapping defaultdict DefaultDict OrderedDict ChainMap".split())
+_MANAGERS = frozenset(
+    "AbstractContextManager ContextManager AbstractAsyncContextManager AsyncContextManager".split()
+)
 _TRANSPARENT = frozenset("Optional Annotated Final ClassVar Required NotRequired ReadOnly Awaitable Coroutine".split())
 _CLASSES = frozenset(("type", "Type"))
 DEEPEST = 6  # nested containers; deeper nesting occurs only in generated code
@@ -63,6 +66,9 @@ def annotation_path(node: object, spell: Callable[[object], str | None], most: i
                 same = type(inner) is ast.Tuple and len(inner.elts) == 2 and type(inner.elts[1]) is ast.Constant
                 path = annotation_path(first, spell, most - 1) if same else None
                 return path and path + "*"
+            if tail in _MANAGERS:
+                path = annotation_path(first, spell, most - 1)
+                return path and path + "&"
             if tail in _CONTAINERS:
                 path = annotation_path(first, spell, most - 1)
                 return path and path + "*"

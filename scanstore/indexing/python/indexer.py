@@ -10,6 +10,7 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ``p()``   the result of calling it; an instance, if it is a class
 ``p[]``   its item by subscription; ``p~`` what iterating over it yields
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
+``p&``    a context manager that gives ``p``
 ``p^``    ``super()`` as seen from class ``p``
 ``?p``    the file cannot tell which of several bindings holds: a guess
 ``*.a``   an attribute ``a`` of something unknown
@@ -292,10 +293,11 @@ class _Reader:
     def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body):
             push(statement)
+        kind = "enter" if type(node) is ast.With else "aenter"
         for item in reversed(node.items):
             push(item.context_expr)
             if item.optional_vars is not None:
-                self.bind_target(item.optional_vars, scope, "enter", item.context_expr, push)
+                self.bind_target(item.optional_vars, scope, kind, item.context_expr, push)
 
     def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body):
@@ -351,7 +353,7 @@ class _Reader:
             written, place = self.strings(alias.name), self.strings(alias.name + ":")
             names = _dump([f"* as {alias.asname}"] if alias.asname else [])
             self.imports.append((node.lineno, written, names, place))
-            self.references.append((node.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
+            self.references.append((alias.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
 
     def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
@@ -367,14 +369,14 @@ class _Reader:
                 if base:
                     self.meanings.stars.append(base + ":")
                     shown = self.strings(written)
-                    self.references.append((node.lineno, scope.ordinal, "import", shown, path, None, UNRESOLVED, 0))
+                    self.references.append((alias.lineno, scope.ordinal, "import", shown, path, None, UNRESOLVED, 0))
                 continue
             target = f"{base}:.{alias.name}" if base else None
             if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
                 scope.bind(alias.asname or alias.name, "import", target, scope)
             shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
             place = self.strings("=" + target) if target else None
-            self.references.append((node.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
+            self.references.append((alias.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
 
     def absolute(self, level: int, module: str | None) -> str | None:
         """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""

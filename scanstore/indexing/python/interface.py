@@ -19,7 +19,7 @@ import ast
 from collections.abc import Sequence
 
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
-from scanstore.indexing.python.source import as_written, returns_self
+from scanstore.indexing.python.source import as_written, returns_self, returns_type_of_self
 
 _TRANSPARENT = frozenset(
     "property cached_property setter getter deleter staticmethod classmethod abstractmethod overload override final"
@@ -57,7 +57,9 @@ def describe(
             flags += "w"
         elif any(n not in _TRANSPARENT for n in names):
             returns = None if "p" not in flags else returns
-        if returns is None and inner.self_name and node.returns is None and returns_self(node, inner.self_name):
+        if inner.class_scope is scope and returns_type_of_self(node):
+            returns = "@"
+        elif returns is None and inner.self_name and node.returns is None and returns_self(node, inner.self_name):
             returns = "@"
         known = interface.get(inner.qual)
         if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:

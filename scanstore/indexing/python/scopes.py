@@ -241,9 +241,9 @@ class Meanings:
         if kind == "iterate":
             path = self.spell(value, scope)
             return path and path + "~"
-        if kind == "enter":
+        if kind in ("enter", "aenter"):
             path = self.spell(value, scope)
-            return path and path + ".__enter__()"
+            return path and f"{path}.__{kind}__()"
         if kind == "except" and value is not None and type(value) is not ast.Tuple:
             path = self.spell(value, scope)
             return path and path + "()"
