@@ -38,6 +38,8 @@ from scanstore.snapshots.interfaces import (
     Order,
     Value,
     certainty,
+    union,
+    union_found,
 )
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
@@ -176,13 +178,15 @@ class Resolver:
         value, inherited, guessed = self.definition(path[1:]) if definition else self.evaluate(path)
         if value is None:
             return UNRESOLVED
+        if value[0] == "|":
+            value, guessed = value[1][0], True
         kind = value[0]
         if kind == "i" and not definition:  # calling an instance
             value, inherited = self.member(value[1], value[2], "__call__", value)[:2]
             if value is None:
                 return UNRESOLVED
             kind = value[0]
-        if kind == "x" or kind in "*%wk":
+        if kind == "x" or kind in "*%wkt":
             return None
         if kind == "m":
             module = self.modules.get(value[1])
@@ -239,8 +243,9 @@ class Resolver:
             value, _, guessed = self.evaluate(path[:-2])
             return self.call(value), False, guessed
         if last == "]":
-            value, _, guessed = self.evaluate(path[:-2])
-            return self.item(value), False, guessed
+            head, _, place = path[:-1].rpartition("[")
+            value, _, guessed = self.evaluate(head)
+            return self.item(value, place), False, guessed
         if last == "~":
             value, _, guessed = self.evaluate(path[:-1])
             return self.iterate(value), False, guessed
@@ -285,6 +290,8 @@ class Resolver:
         if value is None:
             return None, False, False
         kind = value[0]
+        if kind == "|":
+            return union_found(self.attribute(each, name) for each in value[1])
         if kind == "m":
             return self.module_attribute(value[1], name)
         if kind == "i" or kind == "c":
@@ -381,6 +388,9 @@ class Resolver:
             if line[2] is None:
                 return None, False, False
             return self.evaluate(line[2])
+        if kind in ("t", "u"):
+            values = [self.evaluate(path)[0] if path else None for path in line[2]]
+            return (("t", tuple(values)) if kind == "t" else union(values)), False, False
         if kind == "v":
             if not follow:
                 return ("v", module, qual), False, guessed
@@ -396,14 +406,21 @@ class Resolver:
         if not head or path.endswith(":"):
             return self.evaluate(path)
         value, _, guessed = self.evaluate(head)
-        found: Found | None = None
-        if value is not None and value[0] == "m":
-            found = self.defined(value[1], name)
-        elif value is not None and value[0] in "ics":
-            found = self.member(value[1], value[2], name, value, skip=int(value[0] == "s"), follow=False)
+        found = self.itself(value, name)
         if found is None:
             return self.evaluate(path)
         return found[0], found[1], guessed or found[2]
+
+    def itself(self, value: Value, name: str) -> Found | None:
+        """Return the variable, property or other definition that is an attribute of a value."""
+        kind = "" if value is None else value[0]
+        if kind == "m":
+            return self.defined(value[1], name)
+        if kind in ("i", "c", "s"):
+            return self.member(value[1], value[2], name, value, skip=int(kind == "s"), follow=False)
+        if kind == "|":
+            return union_found(self.itself(each, name) or UNKNOWN for each in value[1])
+        return None
 
     def defined(self, module: str, name: str) -> Found | None:
         """Follow a module's attribute along imports to its definition. Return None for circular imports."""
@@ -548,6 +565,8 @@ class Resolver:
         if value is None:
             return None
         kind = value[0]
+        if kind == "|":
+            return union(map(self.call, value[1]))
         if kind == "c":
             return ("i", value[1], value[2])
         if kind == "f":
@@ -562,7 +581,11 @@ class Resolver:
             return self.call(method) if method is not None and method[0] == "f" else None
         return EXTERNAL if kind == "x" else None
 
-    def item(self, value: Value) -> Value:
+    def item(self, value: Value, place: str = "") -> Value:
+        if value is not None and value[0] == "|":
+            return union(self.item(each, place) for each in value[1])
+        if value is not None and value[0] == "t":
+            return value[1][int(place)] if place and int(place) < len(value[1]) else None
         if value is not None and value[0] in "*%":
             found: Value = value[1]
             return found
@@ -572,6 +595,10 @@ class Resolver:
         return EXTERNAL if value is EXTERNAL else None
 
     def iterate(self, value: Value) -> Value:
+        if value is not None and value[0] == "|":
+            return union(map(self.iterate, value[1]))
+        if value is not None and value[0] == "t":
+            return union(value[1])
         if value is not None and value[0] == "*":
             found: Value = value[1]
             return found

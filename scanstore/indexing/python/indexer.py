@@ -43,7 +43,7 @@ from scanstore.indexing.facts import (
     pack_words,
 )
 from scanstore.indexing.python.interface import describe
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, how_sure, qualified
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, qualified
 from scanstore.indexing.python.source import (
     CHILDREN,
     Source,
@@ -124,6 +124,7 @@ class _Reader:
         reader = UseReader(self.meanings, self.interface, self.self_types, self.strings)
         self.references += reader.references(self.uses)
         self.mentions |= reader.mentions
+        self.interface.update(self.meanings.several)
         interface = pack_interface({"names": self.interface, "stars": self.meanings.stars}) if self.module else None
         lines = self.source.lines
         chunks: list[ChunkRow] = [
@@ -196,12 +197,12 @@ class _Reader:
                     elif type(value) is not Constant and value is not None:
                         push(value)
 
-    def bind_target(self, target: ast.expr, scope: NameScope, kind: str, value: ast.expr | None, push: _Push) -> None:
+    def bind_target(self, target: ast.expr, scope: NameScope, kind: str, value: Unpacked | None, push: _Push) -> None:
         if isinstance(target, ast.Name):
             scope.bind(target.id, kind, value, scope)
             home = scope.home(target.id)
             if scope.kind != "function" and home.kind != "function" and kind in ("assign", "annotated", "unpack"):
-                self.variable(target, home, value if kind == "annotated" else None)
+                self.variable(target, home, value if kind == "annotated" and not isinstance(value, tuple) else None)
         elif isinstance(target, ast.Attribute):
             owner = target.value
             if type(owner) is ast.Name and owner.id == scope.self_name and scope.class_scope is not None:
@@ -213,9 +214,13 @@ class _Reader:
             pairs: list[ast.expr] | None = None
             if kind == "assign" and isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
                 pairs = value.elts
+            starred = False
             for place, item in enumerate(target.elts):
+                starred = starred or isinstance(item, ast.Starred)
                 if pairs is not None:
                     self.bind_target(item, scope, "assign", pairs[place], push)
+                elif kind in ("assign", "iterate", "enter", "aenter", "unpack") and value is not None and not starred:
+                    self.bind_target(item, scope, "unpack", (value, place, kind), push)
                 else:
                     self.bind_target(item, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
         elif isinstance(target, ast.Starred):
