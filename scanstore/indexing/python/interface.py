@@ -81,6 +81,6 @@ def describe(
                     meanings.typed([b for b in binds if b[0] != "symbol"]),
                 ]
     for (owner, attribute), binds in self_types.items():
-        path = meanings.typed(binds)
+        path = meanings.one_of(binds)
         if path is not None:
             interface[f"{owner}().{attribute}"] = ["a", -1, path]

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 from scanstore.indexing.facts import BUILTINS, EXACT, GUESSED
-from scanstore.indexing.python.annotations import Several, annotation_path
+from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
 LONGEST_TUPLE = 20  # items; longer tuples are data
@@ -253,6 +253,25 @@ class Meanings:
                 return None
             found = path
         return found
+
+    def one_of(self, binds: list[Binding]) -> str | None:
+        """Return the types that the bindings of an attribute or a variable of a module show; a union if they differ.
+
+        Bindings to values that the file does not determine are left out.
+        """
+        for kind, value, scope in binds:
+            if kind == "annotated":
+                return self.annotation(value, scope)
+        paths: dict[str, None] = {}
+        for kind, value, scope in binds:
+            if kind != "symbol" and not (kind == "assign" and is_none(value)):
+                path = self.bound(kind, value, scope)
+                if path is not None:
+                    paths[path] = None
+        known = [path for path in paths if not path.startswith(("?", "@"))]
+        if len(known) != len(paths) or len(known) > LONGEST_UNION:
+            return None
+        return None if not known else known[0] if len(known) == 1 else self.together("u", known)
 
     def bound(self, kind: str, value: object, scope: NameScope) -> str | None:
         if kind == "assign":
