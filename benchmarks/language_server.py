@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -75,7 +74,8 @@ class LanguageServer:
         while True:
             message = self.receive()
             if "method" in message and "id" in message:  # the server asks for its settings
-                items = message.get("params", {}).get("items", ()) if message["method"] == "workspace/configuration" else ()
+                asked = message["method"] == "workspace/configuration"
+                items = message.get("params", {}).get("items", ()) if asked else ()
                 answer = [{"diagnosticMode": "openFilesOnly", "indexing": False} for _ in items]
                 self.send({"id": message["id"], "result": answer or None})
             elif message.get("id") == self.last:
@@ -158,7 +158,11 @@ def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> C
             if kind in ("method", "function") and any("property" in d for d in metadata.get("decorators", ())):
                 kind = "property"
             known = server.references(root / symbol.file_path, *place)
-            known = {p for p in known if not in_text(root, texts, p, symbol.name) and symbol.name not in defined.get(p, ())}
+            known = {
+                place
+                for place in known
+                if not in_text(root, texts, place, symbol.name) and symbol.name not in defined.get(place, ())
+            }
             rows = [
                 row
                 for each in same[symbol.file_path, symbol.qualified_name]

@@ -11,7 +11,8 @@ ratio of wall times stands that of CPU times, which suffers less from whoever el
 - a first scan against `ast.parse` over the same .py files, sources already in memory: reading them is not counted;
 - the bulk writer against `executemany` by hand, `Model.insert_many` and SQLAlchemy, all into the real
   `reference_facts` with its indexes and foreign keys, with the same pragmas, in one transaction;
-- importing scanstore and opening a store against importing peewee and connecting to the same file.
+- importing scanstore and opening a store against importing peewee and connecting to the same file;
+- whole processes of `scanstore --help` and `scanstore symbols find` against one that imports click, peewee and sqlite3.
 
 Exits with 1 when a bar is missed. What may be changed here: the parts, the bars, the edits of `edited`.
 """
@@ -480,6 +481,37 @@ def starting(bench: Bench, db: str, rounds: int) -> None:
     )  # fmt: skip
 
 
+LIBRARIES = "import click, peewee, sqlite3"
+
+
+def answering(bench: Bench, db: str, rounds: int) -> None:
+    """Compare whole processes of the command line with one that only imports its libraries, in alternation."""
+    connection = sqlite3.connect(db)
+    (name,) = connection.execute("SELECT name FROM symbols WHERE symbol_type = 'function' LIMIT 1").fetchone()
+    connection.close()
+    programs = {
+        "import": ["-c", LIBRARIES],
+        "help": ["-m", "scanstore", "--help"],
+        "find": ["-m", "scanstore", "symbols", "find", name, "--db", db],
+    }
+    runs: dict[str, list[float]] = {label: [] for label in programs}
+    for number in range(rounds + 1):
+        for label, words in programs.items():
+            clock = time.perf_counter()
+            subprocess.run(
+                [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=bench.environment,
+                check=True,
+            )  # fmt: skip
+            if number:  # the first one may have to compile
+                runs[label].append(time.perf_counter() - clock)
+    spent = {label: median(times) for label, times in runs.items()}
+    for label, command, limit in (("help", "--help", 1.5), ("find", "symbols find NAME", 3.0)):
+        bench.at_most(
+            f"`scanstore {command}`, against importing its libraries", limit, spent[label] / spent["import"], " x",
+            f"{1000 * spent[label]:.0f} ms against {1000 * spent['import']:.0f} ms; whole processes",
+        )  # fmt: skip
+
+
 # All of it
 
 
@@ -507,6 +539,7 @@ def main(argv: list[str] | None = None) -> int:
         writing(bench, work, 20_000 if options.quick else 200_000, rounds)
         asking(bench, str(work / "scan-0.db"), 100 if options.quick else 1000)
         starting(bench, str(work / "scan-0.db"), 3 if options.quick else 15)
+        answering(bench, str(work / "scan-0.db"), 3 if options.quick else 15)
     facts = {
         "corpus": f"{corpus} without {', '.join(exclude)}" if exclude else corpus,
         "python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version, **numbers,

@@ -1,10 +1,11 @@
 """Stores for dependency injection in web applications: one of each kind per process, at the path from the environment.
 
-The path is ``$SCANSTORE_DB``; else that of ``$DATABASE_URL``, such as ``sqlite:///scan.db``; else ``scanstore.db``.
+The path is ``$SCANSTORE_DB``; else that of ``$DATABASE_URL``, such as ``sqlite:///scan.db``; else ``scanstore.db`` in
+the current folder (:mod:`scanstore.db.locations`).
 With ``DEBUG=true`` every statement is logged to standard error. A store is opened on first use, shared by all threads
 and tasks, and closed when the process ends, or by :func:`close_all`.
 
-Change here: the environment variables. They are not read when this module is imported.
+Change here: which stores are shared. The environment is not read when this module is imported.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
 import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 
 from scanstore.aio.store import AsyncStore
 from scanstore.db.database import MEMORY
+from scanstore.db.locations import default_path
 from scanstore.db.logs import PlainFormatter
-from scanstore.errors import InvalidArgument
 from scanstore.store import Store
 
 _lock = threading.Lock()
@@ -71,7 +71,7 @@ def async_session_factory() -> AsyncStore:
 
 def location() -> str:
     """Return the absolute path of the store from the environment, or ":memory:". Raises InvalidArgument."""
-    path = os.environ.get("SCANSTORE_DB") or _path_of_url(os.environ.get("DATABASE_URL") or "sqlite:///scanstore.db")
+    path = default_path()
     return path if path == MEMORY else os.path.abspath(path)
 
 
@@ -104,16 +104,6 @@ def _shared() -> Store:
             _echo_if_debugging()
             store = _stores[path] = Store(path)
         return store
-
-
-def _path_of_url(url: str) -> str:
-    found = re.fullmatch(r"sqlite(?:\+\w+)?://(?:/([^?#]*))?", url)
-    if found is None:
-        shown = re.sub(r"//.*@", "//…@", url)  # the URL may contain a password
-        raise InvalidArgument(
-            f"$DATABASE_URL is {shown!r:.200}, no file of SQLite; write sqlite:///scan.db, or set $SCANSTORE_DB"
-        )
-    return found[1] or MEMORY
 
 
 def _echo_if_debugging() -> None:

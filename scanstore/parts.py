@@ -19,9 +19,19 @@ if TYPE_CHECKING:
     from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
-    from scanstore.db import atomic_files, encryption, logs, migrations, pagination, state_machine, values
+    from scanstore.db import (
+        atomic_files,
+        encryption,
+        locations,
+        logs,
+        migrations,
+        pagination,
+        rows,
+        state_machine,
+        values,
+    )
     from scanstore.findings import looks
-    from scanstore.indexing import languages
+    from scanstore.indexing import languages, walk
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.library.library import Library
@@ -62,8 +72,10 @@ else:
             "analysis.calls": (),
             "errors": (),
             "db.encryption": (),
+            "db.locations": (),
             "db.migrations": (),
             "db.pagination": (),
+            "db.rows": (),
             "llm.slots": (),
             "maintenance.backup": (),
             "maintenance.compaction": (),
@@ -81,6 +93,7 @@ else:
             "db.values": (),
             "findings.looks": (),
             "indexing.languages": (),
+            "indexing.walk": (),
             "maintenance.cleaning": (),
             "models": (),
             "snapshots.freshness": (),
@@ -103,6 +116,6 @@ __all__ = [
     "Accounts", "Audits", "Chunks", "Drafts", "Jobs", "Library", "Models", "Plans", "Sarif", "Schedules", "Search",
     "Sessions", "Settings", "StoreFindings", "StoreScans", "Symbols", "Verified", "asking", "atomic_files",
     "backup", "calls", "cleaning", "compaction", "dump", "encryption", "errors", "freshness", "gather", "health",
-    "languages", "logs", "looks", "merge", "migrations", "models", "pagination", "pruning", "rekeying", "repair",
-    "scans", "slots", "state_machine", "values",
+    "languages", "locations", "logs", "looks", "merge", "migrations", "models", "pagination", "pruning", "rekeying",
+    "repair", "rows", "scans", "slots", "state_machine", "values", "walk",
 ]  # fmt: skip

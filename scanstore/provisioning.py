@@ -18,6 +18,7 @@ from scanstore.db.blocks import closing
 from scanstore.db.connections import connect
 from scanstore.db.database import MEMORY, Database
 from scanstore.db.files import ALONE, APPLICATION_ID, limited, quoted, real_path, refused, size_of, sync_folder
+from scanstore.db.locations import default_path
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.values import dump_json
 from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
@@ -128,7 +129,7 @@ def _refuse_while_in_use(file: str, name: str, key: str | None) -> None:
 
 
 def _name(path: Path | None) -> str:
-    return check_path(path if path is not None else os.environ.get("SCANSTORE_DB") or "scanstore.db", "path")
+    return check_path(path if path is not None else default_path(), "path")
 
 
 # Health

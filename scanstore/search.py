@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.arguments import check_choice, check_list, check_optional_integer, check_string
 from scanstore.db.domain import Domain
+from scanstore.db.notebooks import described
+from scanstore.db.progress import Meter
+from scanstore.db.rows import Rows
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
     from scanstore.db.words import SearchKind
     from scanstore.snapshots.models import Scan
 
@@ -113,6 +117,7 @@ SELECT q.text, s.start_line, snippet(symbol_search, 2, ?3, ?4, '…', 24)
 """
 
 
+@described
 class Hit(NamedTuple):
     """A search result: ``id`` of a finding or of a symbol, ``place`` as ``file:line``.
 
@@ -141,7 +146,8 @@ class Search(Domain):
         target: str | None = None,
         limit: int | None = 20,
         marks: tuple[str, str] = MARKS,
-    ) -> list[Hit]:
+        progress: ProgressCallback | None = None,
+    ) -> Rows[Hit]:
         """Search findings and symbols, or one ``kind`` of them, for all words of a text, the best matches first.
 
         If no entry has all words, entries with any of them match. Words match in any case, with or without accents, and
@@ -152,9 +158,12 @@ class Search(Domain):
 
         Findings are searched in all targets, in one target, or in one scan; symbols in the latest scan of every target,
         of one target, or in one scan. New entries are indexed first, which writes to the store and takes seconds for
-        100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target, ReadOnly if new
-        entries cannot be indexed.
+        100,000 findings or symbols. Meanwhile ``progress`` is called in this thread, between transactions, with the
+        indexed findings and files and all that are to be indexed, a number that may grow. An exception of it cancels
+        the search; the next one indexes the rest. Raises InvalidArgument, NotFound for an unknown scan or target,
+        ReadOnly if new entries cannot be indexed.
         """
+        meter = Meter(progress)
         if not isinstance(text, str):
             raise InvalidArgument(f"text is {shown(text)}; give words to look for")
         kinds = KINDS if kind is None else (check_choice(kind, "kind", KINDS),)
@@ -170,11 +179,11 @@ class Search(Domain):
         begin, end = (check_string(mark, "a mark") for mark in around)
         queries = list(dict.fromkeys(spelled(text)))
         if not queries:
-            return []
+            return Rows(kind=Hit)
         scans: list[int] = []
         if "symbol" in kinds:
             scans = [only] if only is not None else self._latest(lineage)
-        self._take_up(kinds, scans)
+        self._take_up(kinds, scans, meter)
         count = EVERY if most is None else most
         for query in queries:
             found: list[Hit] = []
@@ -184,8 +193,8 @@ class Search(Domain):
                 found += self._symbols(query, count, scans, (begin, end))
             if found:
                 found.sort(key=lambda hit: -hit.rank)
-                return found[:most]
-        return []
+                return Rows(found[:most], Hit)
+        return Rows(kind=Hit)
 
     def _lineage(self, target: str) -> int:
         found = self.db.execute_sql("SELECT id FROM lineages WHERE target = ?", (target,)).fetchall()
@@ -214,10 +223,11 @@ class Search(Domain):
                 key = file << 24 | row & 0xFFFFFF
                 yield Hit("symbol", key, name, _place(path, line), " ".join(snippet.split()), -rank, target)
 
-    def _take_up(self, kinds: Iterable[str], scans: list[int]) -> None:
+    def _take_up(self, kinds: Iterable[str], scans: list[int], meter: Meter) -> None:
         """Update the indexes with all findings, and with the symbols of these scans."""
         for kind in kinds:
-            for ids in self._batches(kind, [key for (key,) in self.db.execute_sql(CHANGED[kind]).fetchall()]):
+            changed = [key for (key,) in self.db.execute_sql(CHANGED[kind]).fetchall()]
+            for ids in self._batches(kind, changed, meter):
                 with self.db.atomic():
                     if kind == "finding":
                         self.db.execute_sql(FORGET_FINDINGS, (ids,)).fetchall()
@@ -227,7 +237,7 @@ class Search(Domain):
                     self.db.execute_sql(SETTLED, (kind, ids)).fetchall()
         if scans:
             missing = self.db.execute_sql(MISSING, (json.dumps(scans),)).fetchall()
-            for ids in self._batches("symbol", [version for (version,) in missing]):
+            for ids in self._batches("symbol", [version for (version,) in missing], meter):
                 with self.db.atomic():
                     rows = self.db.execute_sql(TEXTS, (ids,)).fetchall()
                     self.db.executemany(
@@ -235,14 +245,18 @@ class Search(Domain):
                         [(key, words_of(name), words_of(scope(name, full)), doc) for key, name, full, doc in rows],
                     )
 
-    def _batches(self, kind: str, ids: list[int]) -> Iterator[str]:
+    def _batches(self, kind: str, ids: list[int], meter: Meter) -> Iterator[str]:
         if ids and self.db.read_only:
             raise ReadOnly(
                 f"{self.db.name} is read-only, and {WHAT[kind]} are not taken up into its full-text search yet;"
                 " search once where it can be written to"
             )
+        if ids:
+            meter.expect(len(ids))
         for start in range(0, len(ids), AT_ONCE[kind]):
-            yield json.dumps(ids[start : start + AT_ONCE[kind]])
+            some = ids[start : start + AT_ONCE[kind]]
+            yield json.dumps(some)
+            meter.add(len(some))
 
 
 def _place(path: str, line: int | None) -> str:

@@ -18,7 +18,7 @@ from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import JSONField, Timestamped
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.pagination import listed
-from scanstore.db.rows import Removed
+from scanstore.db.rows import Removed, Rows
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
 
@@ -35,6 +35,8 @@ INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
 
 class Setting(Timestamped):
     """One setting; ``updated_at`` is the time of the last change of its value."""
+
+    __shown__ = ": description | value!r, updated_at"
 
     key = peewee.TextField(primary_key=True)
     value: JSONField[JsonValue] = JSONField()
@@ -106,7 +108,7 @@ class Settings(Domain):
         return List(self.to_dict().items())
 
     @reads
-    def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> List[Setting]:
+    def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> Rows[Setting]:
         """List settings with their descriptions and times, by name. Raises InvalidArgument."""
         return listed(Setting.select().order_by(Setting.key), limit=limit, offset=offset, sort=sort)
 

@@ -14,10 +14,11 @@ from functools import cached_property, partial
 from scanstore import parts
 from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Shared, ending, taken
-from scanstore.db.current import Bound, Span, bind, unbind
+from scanstore.db.current import Bound, Span, bind, unbind, use
 from scanstore.db.database import MEMORY, Database
 from scanstore.db.domain import long, reads
 from scanstore.db.files import limited
+from scanstore.db.locations import default_path
 from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
 from scanstore.leases.under_way import lost
 
@@ -40,12 +41,14 @@ if TYPE_CHECKING:
     from scanstore.db.fields import Base
     from scanstore.db.migrations import MigrationNames, Step
     from scanstore.db.pagination import Page
+    from scanstore.db.progress import ProgressCallback
+    from scanstore.db.rows import Rows
     from scanstore.db.words import Durability, PruneKind, ReportFormat
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.leases.engine import Recovered
     from scanstore.library.library import Library
-    from scanstore.maintenance.backup import Backup, Progress, Restored
+    from scanstore.maintenance.backup import Backup, Restored
     from scanstore.maintenance.compaction import Compacted
     from scanstore.maintenance.dump import File, Loaded, Transferred
     from scanstore.maintenance.health import Problem, Stats
@@ -72,16 +75,20 @@ class Store(Shared):
     You can use it from any thread and, after a fork, in the child. `with store:` makes it the current store of this
     thread or task; leaving the outermost such block closes it. Without `with`, call `close()`.
 
-    `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout` is the
-    number of seconds that a writer waits for another. With `durability` "full", every commit survives a power cut; with
-    "normal", the last commits may be lost, but the file stays intact. With `read_only` the store is never changed, and
-    can be in a read-only folder. With `migrate=False` a file with an older schema is refused. With a `key` (default:
-    $SCANSTORE_KEY, if set) the file is encrypted, and a new file is created encrypted; this needs
-    `scanstore[encryption]`. Statements that take longer than `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else
-    never) are logged by `scanstore.slow`.
+    `path` is used as it is: `~` and URLs mean nothing in it. It defaults to $SCANSTORE_DB, else to the path of
+    $DATABASE_URL (`sqlite:///scan.db`), else to `scanstore.db` in the current folder; in both variables `~` is the home
+    folder. ":memory:" is a private temporary store. `timeout` is the number of seconds that a writer waits for another.
+    With `durability` "full", every commit survives a power cut; with "normal", the last commits may be lost, but the
+    file stays intact. With `read_only` the store is never changed, and can be in a read-only folder. With
+    `migrate=False` a file with an older schema is refused. With a `key` (default: $SCANSTORE_KEY, if set) the file is
+    encrypted, and a new file is created encrypted; this needs `scanstore[encryption]`. Statements that take longer than
+    `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else never) are logged by `scanstore.slow`.
 
-    Raises OpenRefused, StorageError or NotFound, and then leaves the file unchanged.
+    Raises OpenRefused, StorageError or NotFound, and then leaves the file unchanged. Raises InvalidArgument for a wrong
+    option, and for a $DATABASE_URL of another database.
     """
+
+    _brief = False  # whether it is only open for a moment, to read, and must leave no file beside it
 
     def __init__(
         self,
@@ -101,8 +108,9 @@ class Store(Shared):
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(
-            text, timeout=timeout, durability=durability, read_only=read_only, key=key, slow_ms=slow_ms
-        )
+            text, timeout=timeout, durability=durability, read_only=read_only, brief=self._brief, key=key,
+            slow_ms=slow_ms,
+        )  # fmt: skip
         self._spans: list[Span] = []  # the spans of active `with store:` blocks
         self.recovered: Recovered | None = None  #: the rows that opening has freed, see recover()
         try:
@@ -291,6 +299,18 @@ class Store(Shared):
         """Return a context manager that makes this store current without closing it, for threads of a pool."""
         return self._database.bound()
 
+    def use(self) -> Self:
+        """Make this store the default of the process, for notebooks and the interactive Python. Return the store.
+
+        The default applies to models and queries where no store is current, in every thread and task. A block, such as
+        ``with other.bound():``, takes precedence. It ends when another store is used or this one is closed. Raises
+        StoreClosed.
+        """
+        if self.closed:
+            raise StoreClosed(f"{self._database.name} was closed; open it again")
+        use(self._database)
+        return self
+
     def transaction(self) -> peewee._atomic:
         """Return a context manager for one transaction, which commits on exit and rolls back on any exception.
 
@@ -339,14 +359,16 @@ class Store(Shared):
     # Health
 
     @long
-    def check(self, *, fix: bool = False) -> list[Problem]:
+    def check(self, *, fix: bool = False, progress: ProgressCallback | None = None) -> Rows[Problem]:
         """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
         With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
-        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. Raises ReadOnly.
+        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. ``progress`` is
+        called in this thread with the finished and all checks; with ``fix``, the checks after the repair are added to
+        the total. Raises ReadOnly.
         """
         with self.bound():
-            return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
+            return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()), progress=progress)
 
     @reads
     def stats(self) -> Stats:
@@ -361,6 +383,7 @@ class Store(Shared):
         keep_last: int | None = None,
         dry_run: bool = True,
         what: PruneKind | Iterable[PruneKind] = ("scans", "jobs"),
+        progress: ProgressCallback | None = None,
     ) -> Pruned:
         """Remove old rows. With ``dry_run``, only return the rows that the same call without it would remove.
 
@@ -371,12 +394,16 @@ class Store(Shared):
         with decisions of people.
 
         Each scan is removed in its own transaction, so that others can write, and unused names at the end. Idempotent.
+        ``progress`` is called in this thread, between transactions, with the removed rows (scans, jobs, calls, answers)
+        and all that are to be removed. An exception of it cancels the rest.
+
         Raises InvalidArgument, also if neither ``older_than`` nor ``keep_last`` is given.
         """
         with self.bound():
             return parts.pruning.prune(
-                self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what
-            )
+                self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what,
+                progress=progress,
+            )  # fmt: skip
 
     def rekey(self, key: str | None) -> None:
         """Encrypt the store with another key, or decrypt it, and close it. Open it again with the new key.
@@ -398,40 +425,63 @@ class Store(Shared):
     # From store to store
 
     @long
-    def dump(self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None) -> Transferred:
+    def dump(
+        self,
+        file: File,
+        *,
+        include_secrets: bool = False,
+        tables: Iterable[str] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Transferred:
         """Write all rows as JSON Lines to a path or an open binary file. The same content gives the same bytes.
 
         The dump is a consistent snapshot, even while others write. Memory stays constant. API keys and password hashes
-        are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        are null unless ``include_secrets``. ``progress`` is called in this thread, between batches, with the written
+        rows and all rows, which are counted before. An exception of it cancels the dump, and no file is written. Raises
+        InvalidArgument, MissingFolder, StorageError.
         """
         with self.bound():
-            return parts.dump.dump(self._database, file, include_secrets=include_secrets, tables=tables)
+            return parts.dump.dump(
+                self._database, file, include_secrets=include_secrets, tables=tables, progress=progress
+            )
 
     @long
-    def load(self, file: File, *, accounts: bool = True) -> Loaded:
+    def load(self, file: File, *, accounts: bool = True, progress: ProgressCallback | None = None) -> Loaded:
         """Fill this empty store with a dump of this or an older schema. Atomic.
 
         The result lists the accounts with their roles, and the scanned folders outside the current folder: check them
         before you trust the dump. With ``accounts=False``, accounts and the rows that belong to them are skipped and
         counted.
 
+        ``progress`` is called in this thread, between batches, with the bytes that were read and all bytes. The total
+        is 0 for a pipe; a dump of an older schema is read twice, and counts twice. An exception of it cancels the work,
+        and nothing is loaded. It must not write to this store, which is locked.
+
         Raises InvalidArgument, which names the line, NewerSchema, NotFound, and IllegalMove if the store has rows.
         """
         with self.bound():
-            return parts.dump.load(self._database, file, accounts=accounts)
+            return parts.dump.load(self._database, file, accounts=accounts, progress=progress)
 
     @long
-    def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+    def merge(
+        self,
+        other: Store | Database | str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> MergeResult:
         """Merge another store into this one. Atomic and idempotent. The other store stays unchanged.
 
         If both stores have different values for the same row, this store keeps its value and the conflict is listed.
         The other store's scans of a common target come after this store's. ``timeout`` limits the time in seconds, by
-        default 30 plus one per megabyte of the other store. Raises OutdatedSchema, ReadTimeout and the errors of
+        default 30 plus one per megabyte of the other store. ``progress`` is called in this thread, after each table,
+        with the merged rows and all rows of the other store. An exception of it cancels the work, and nothing is
+        merged. It must not write to this store, which is locked. Raises OutdatedSchema, ReadTimeout and the errors of
         opening a store.
         """
         theirs = other._database if isinstance(other, Store) else other
         with self.bound():
-            return parts.merge.merge(self._database, theirs, timeout=timeout)
+            return parts.merge.merge(self._database, theirs, timeout=timeout, progress=progress)
 
     # Copies
 
@@ -443,13 +493,14 @@ class Store(Shared):
         folder: str | os.PathLike[str] | None = None,
         keep: int | None = None,
         verify: bool = True,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Backup:
         """Copy the committed content, while others read and write, to `path`, or to a file with a timestamp in its
         name, in `folder` or beside the store.
 
         The copy gets its name only when it is complete and verified. Only its owner may read it. With `keep`, only the
-        newest `keep` copies with timestamps remain. Raises InvalidArgument, StorageError; see
+        newest `keep` copies with timestamps remain. `progress` is called in this thread with the copied pages and all
+        pages; an exception of it cancels the backup, and no copy is left. Raises InvalidArgument, StorageError; see
         :func:`scanstore.maintenance.backup.backup`.
         """
         return parts.backup.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
@@ -461,33 +512,49 @@ class Store(Shared):
         *,
         timeout: float = 5,
         key: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Restored:
         """Restore the store at `path` (default: as for opening) from a copy. The replaced file is kept beside it.
 
-        Verifies the copy first. Atomic. Raises Busy while the store is open; see
-        :func:`scanstore.maintenance.backup.restore`.
+        Verifies the copy first. Atomic. `progress` is called in this thread with the copied pages and all pages; an
+        exception of it, unless all are copied, cancels the work, and the old store stays. Raises Busy while the store
+        is open; see :func:`scanstore.maintenance.backup.restore`.
         """
-        return parts.backup.restore(backup, _default(path), timeout=timeout, key=key)
+        return parts.backup.restore(backup, _default(path), timeout=timeout, key=key, progress=progress)
 
     @staticmethod
-    def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
+    def repair(
+        damaged: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        key: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Repaired:
         """Save the readable rows of a damaged store, or of its log alone, into a new store; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
         nothing is missing; otherwise it lists the pages and tables. With a `key`, the new store is encrypted too.
+        `progress` is called in this thread with the pages that were read and all pages; an exception of it cancels the
+        work, and nothing is left at `new`.
         """
-        return parts.repair.repair(damaged, new, key=key)
+        return parts.repair.repair(damaged, new, key=key, progress=progress)
 
     @long
-    def vacuum(self) -> Compacted:
-        """Rewrite the file without its free pages. Needs free space of twice its size. Raises DiskFull, Busy."""
-        return parts.compaction.vacuum(self._database)
+    def vacuum(self, *, progress: ProgressCallback | None = None) -> Compacted:
+        """Rewrite the file without its free pages. Needs free space of twice its size. Atomic.
+
+        ``progress`` is called in this thread with 0 and all pages before SQLite writes them, since it does not say how
+        far it is, and with all pages afterwards. Raises DiskFull, Busy.
+        """
+        return parts.compaction.vacuum(self._database, progress=progress)
 
     @long
-    def optimize(self) -> Compacted:
+    def optimize(self, *, progress: ProgressCallback | None = None) -> Compacted:
         """Optimize the full-text indexes, update SQLite's statistics, and empty the log. Others can write meanwhile.
+
+        ``progress`` is called in this thread with the finished and all steps. An exception of it cancels the rest.
         Raises Busy.
         """
-        return parts.compaction.optimize(self._database)
+        return parts.compaction.optimize(self._database, progress=progress)
 
     # Migrations
 
@@ -500,9 +567,11 @@ class Store(Shared):
         return self._migrated(partial(parts.migrations.down, to=to, steps=steps))
 
     @reads
-    def migrate_status(self) -> list[Step]:
+    def migrate_status(self) -> Rows[Step]:
         """Return every known migration and when it was applied."""
-        return parts.migrations.status(self._database.file, name=self._database.name, key=self._database.key)
+        database = self._database
+        found = parts.migrations.status(database.file, name=database.name, key=database.key)
+        return parts.rows.Rows(found, parts.migrations.Step)
 
     def _migrated(self, migrate: Callable[..., MigrationNames]) -> MigrationNames:
         database = self._database
@@ -519,4 +588,4 @@ open = Store
 
 
 def _default(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
-    return os.environ.get("SCANSTORE_DB") or "scanstore.db" if path is None else path
+    return default_path() if path is None else path

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,9 +37,36 @@ if "TMPDIR" not in os.environ and os.access(SHARED, os.W_OK) and shutil.disk_usa
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# A shell that starts this in the background has it ignore Ctrl-C, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # How long an example takes depends on what else runs; a failure prints what repeats it.
-settings.register_profile("scanstore", deadline=None, database=None, print_blob=True)
+examples = 100 if os.environ.get("SCANSTORE_LONG") else 40
+settings.register_profile("scanstore", deadline=None, database=None, print_blob=True, max_examples=examples)
 settings.load_profile("scanstore")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--extras", action="store_true", help="run the tests marked extras, and only those")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run either the tests marked ``extras`` or all others."""
+    sides: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        sides[item.get_closest_marker("extras") is not None].append(item)
+    wanted = config.getoption("extras")
+    if sides[not wanted]:
+        config.hook.pytest_deselected(items=sides[not wanted])
+    items[:] = sides[wanted]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not config.getoption("extras"):
+        terminalreporter.write_line("tests marked extras run with --extras")
 
 
 @pytest.hookimpl(optionalhook=True)

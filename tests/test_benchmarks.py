@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LONG = pytest.mark.skipif(not os.environ.get("SCANSTORE_LONG"), reason="takes long; set SCANSTORE_LONG=1")
 SCRIPT = ROOT / "benchmarks" / "snapshot.py"
 CLAIMS = ROOT / "benchmarks" / "claims.py"
 SEARCH = ROOT / "benchmarks" / "search.py"
 SARIF = ROOT / "benchmarks" / "sarif.py"
+
+RECORD = ROOT / "benchmarks" / "record.py"
 
 SHOP = """\
 def price(item):
@@ -62,7 +63,7 @@ def rows(text: str) -> dict[str, dict[str, Any]]:
     return {row["measure"]: row for row in json.loads(text)["rows"]}
 
 
-@LONG
+@pytest.mark.extras
 def test_snapshot_prints_every_measure_once(corpus: Path) -> None:
     done = run("--quick", "--json", "--corpus", str(corpus), "--exclude", "left_out/")
     assert done.returncode in (0, 1), done.stderr
@@ -72,9 +73,9 @@ def test_snapshot_prints_every_measure_once(corpus: Path) -> None:
     measured = rows(done.stdout)
     assert len(measured) == len(found["rows"])
     barred = [measure for measure, row in measured.items() if row["bar"]]
-    assert len(barred) == 12
+    assert len(barred) == 14
     for wanted in ("first record()", "file size", "nothing changed", "one file changed", "bulk writer", "references of",
-                   "impact", "peak memory", "import scanstore"):  # fmt: skip
+                   "impact", "peak memory", "import scanstore", "--help", "symbols find"):  # fmt: skip
         assert any(measure.startswith(wanted) or wanted in measure for measure in barred), wanted
     assert done.returncode == (0 if all(measured[measure]["ok"] for measure in barred) else 1)
     assert "shop.py" in measured["re-scan, one file changed, time"]["detail"]
@@ -102,7 +103,7 @@ def test_the_edit_changes_one_function_and_adds_one() -> None:
     assert snapshot.edited("x = 1\n", 1) is None
 
 
-@LONG
+@pytest.mark.extras
 def test_claims_prints_every_measure_once() -> None:
     done = run("--quick", "--json", "--chunks", "120", "--processes", "3", script=CLAIMS)
     assert done.returncode in (0, 1), done.stderr
@@ -128,7 +129,7 @@ def test_a_drain_without_processes_is_a_usage_error() -> None:
     assert "at least one" in done.stderr
 
 
-@LONG
+@pytest.mark.extras
 def test_sarif_prints_every_measure_once() -> None:
     done = run("--quick", "--json", "--results", "300", script=SARIF)
     assert done.returncode in (0, 1), done.stderr
@@ -147,14 +148,14 @@ def test_a_report_without_results_is_a_usage_error() -> None:
     assert "at least one" in done.stderr
 
 
-@LONG
+@pytest.mark.extras
 def test_search_prints_every_measure_once() -> None:
     done = run("--rows", "400", "--json", script=SEARCH)
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert found["searched_rows"] == 400
     measured = rows(done.stdout)
-    assert len(measured) == len(found["rows"]) == 3
+    assert len(measured) == len(found["rows"]) == 2
     assert [measure for measure, row in measured.items() if row["bar"]] == ["search over 400 rows, p95"]
     assert "200 findings, 200 symbols" in measured["first search, which takes all up"]["detail"]
 
@@ -165,7 +166,7 @@ def test_a_search_among_too_few_rows_is_a_usage_error() -> None:
     assert "at least 80" in done.stderr
 
 
-@LONG
+@pytest.mark.extras
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
@@ -183,3 +184,42 @@ def test_the_others_print_every_measure_once(script: str, arguments: list[str]) 
     found = json.loads(done.stdout)["rows"]
     assert len(rows(done.stdout)) == len(found) > 1
     assert done.returncode == (0 if all(row["ok"] is not False for row in found) else 1)
+
+
+# The page
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(RECORD.parent))
+    import record
+
+    return record
+
+
+def test_each_benchmark_with_limits_has_a_part_of_the_page_with_its_command(record: Any) -> None:
+    page = record.PAGE.read_text(encoding="utf-8")
+    tables = {path.stem for path in RECORD.parent.glob("[a-z]*.py") if "\nfrom _common import" in path.read_text()}
+    assert len(tables) == 10 and set(record.names(page)) == tables
+    for match in record.PART.finditer(page):
+        assert f"`python benchmarks/{match[1]}.py" in match[0]
+
+
+def test_a_part_of_the_page_has_the_measures_of_a_run(record: Any, tmp_path: Path) -> None:
+    rows = [
+        {"measure": "load", "bar": "<= 8 x json", "measured": "9.00 x json", "ok": False, "detail": "1 | 2"},
+        {"measure": "speed", "bar": "", "measured": "3 /s", "ok": None, "detail": ""},
+    ]
+    text = record.part("python benchmarks/sarif.py", {"results": 25_000, "python": "3", "rows": rows})
+    first, _, *table = text.splitlines()
+    assert first.startswith("`python benchmarks/sarif.py`, ") and first.endswith("; results 25,000.")
+    assert table[2:] == [r"| load | ≤ 8 × json | 9.00 × json (missed) | 1 \| 2 |", "| speed |  | 3 /s |  |"]
+    page = "Before.\n<!-- sarif -->\nold\n<!-- /sarif -->\n<!-- other -->\nkept\n<!-- /other -->\n"
+    new = record.written(page, "sarif", text)
+    assert new == page.replace("old", text) and record.names(new) == ["sarif", "other"]
+
+
+def test_an_unknown_part_of_the_page_is_a_usage_error(record: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        record.main(["truth"])
+    assert ended.value.code == 2 and "it has: snapshot, claims, sarif" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from functools import cached_property
 from pathlib import Path
 
+import needs
 import pytest
 
 from scanstore import Store
@@ -39,8 +39,9 @@ def test_the_reference_names_every_domain() -> None:
                     assert f"## `store.{name}.{part}`" in page
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="the extra docs is not installed: sphinx")
+@pytest.mark.extras
 def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    needs.package("sphinx", "docs")
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", DOCS, tmp_path],
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -132,15 +133,22 @@ def finished(script: str, folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("script", STORES)
-def test_an_example_prints_its_result_and_ends_the_same_after_kills(script: str, tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    began = time.monotonic()
-    printed = run(script, plain)
-    took = time.monotonic() - began
+def test_an_example_prints_its_result(script: str, tmp_path: Path) -> None:
+    printed = run(script, tmp_path)
     assert printed.endswith(RESULTS[script])
     for step in STEPS[script]:
         assert step in printed  # the ends of lines of parallel workers may be mixed
+    finished(script, tmp_path)
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("script", STORES)
+def test_an_example_ends_the_same_after_kills(script: str, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    began = time.monotonic()
+    run(script, plain)
+    took = time.monotonic() - began
     expected = finished(script, plain)
 
     again = run(script, plain)  # changes nothing
@@ -165,6 +173,7 @@ def test_an_example_prints_its_result_and_ends_the_same_after_kills(script: str,
         assert {table: number for table, number in expected.items() if table in found} == found, name
 
 
+@pytest.mark.extras
 def test_a_scan_of_known_texts_asks_no_model(tmp_path: Path) -> None:
     run("review_pipeline", tmp_path)
     (tmp_path / "sample_tree" / "area.py").write_text("def area(r):\n    return 3 * r * r\n", encoding="utf-8")
@@ -178,6 +187,7 @@ def test_a_scan_of_known_texts_asks_no_model(tmp_path: Path) -> None:
     assert "admin.py\n  2  critical  unchanged  Unsafe eval" in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.extras
 def test_the_nightly_job_is_done_once_a_day_and_keeps_three_copies(tmp_path: Path) -> None:
     printed = run("nightly", tmp_path)
     assert "0 older copies removed\nprune: 0 scans, 0 jobs, texts of 0 calls\ncheck: 0 problems\n" in printed
@@ -224,8 +234,8 @@ def test_the_cells_of_the_notebook_run_in_order(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for cell in notebook()["cells"]:
-        if cell["cell_type"] == "code":
+        if cell["cell_type"] == "code" and (cell["id"] != "frame" or importlib.util.find_spec("pandas") is not None):
             exec(compile("".join(cell["source"]), f"cell {cell['id']}", "exec"), names)
     printed = capsys.readouterr().out
-    assert "function json.loads __init__.py:" in printed and "1 json.load\n" in printed and "function " in printed
+    assert "function: json.loads, __init__.py:" in printed and "\nfunction " in printed
     assert names["finding"].title and names["store"].closed

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import scanstore
 from scanstore import Store, dependencies
-from scanstore.cli import main, output
+from scanstore.cli import main, output, progress
 from scanstore.db import logs
 from scanstore.db.plain_text import BLANKS, plain_text
 
@@ -238,20 +238,17 @@ def test_a_dump_to_a_pipe_or_a_file_stays_as_it_is(evil_store: Path) -> None:
 def test_progress_bars_show_escaped_names(monkeypatch: pytest.MonkeyPatch) -> None:
     import rich.progress
 
-    progress_bar = sys.modules["scanstore.cli.scan"].progress_bar
-    shown: list[str] = []
-    real = rich.progress.Progress.update
+    shown: list[tuple[str, str]] = []
 
     def update(self: Any, *args: Any, **fields: Any) -> None:
-        shown.append(fields["path"])
-        real(self, *args, **fields)
+        shown.append((fields["description"], fields["detail"]))
 
     monkeypatch.setattr(rich.progress.Progress, "update", update)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with progress_bar() as progress:
-        assert progress is not None
-        progress(1, 2, EVIL)
-    assert shown == [plain_text(EVIL[-40:])]
+    display = progress.Display(EVIL, "rows")
+    display.detail = EVIL
+    display._over.set()
+    display._draw()
+    assert shown == [(plain_text(EVIL), plain_text(EVIL[-40:]))]
 
 
 def test_one_function_escapes_and_one_module_prints() -> None:

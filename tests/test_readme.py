@@ -1,4 +1,4 @@
-"""README.md and docs/ are true: their scripts print the text below them, their commands, tests and links exist.
+"""README.md and docs/ name every command, and the tests and links that they name exist. `test_pages` runs them.
 
 ``PYTHONPATH=.:tests/support python tests/test_readme.py`` writes the generated parts again: the schema, the
 commands, the packages, the modules.
@@ -6,11 +6,7 @@ commands, the packages, the modules.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,14 +14,11 @@ from pathlib import Path
 import click
 import pytest
 from import_graph import STEPS
-from stressing import done
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
 DOCS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-# A script, what it prints, and what it prints when it is run again where a page says so.
-SCRIPT = re.compile(r"```python\n(.*?)```\n+```text\n(.*?)```(?:\n+Run it again[^`]*\n+```text\n(.*?)```)?", re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MODULES = {
@@ -50,40 +43,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str
     return found
 
 
-# Scripts and commands
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text(encoding="utf-8")], ids=named)
-def test_scripts_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    """In an empty folder, as a reader would try them, and once more in the same folder."""
-    text = page.read_text(encoding="utf-8")
-    scripts = SCRIPT.findall(text)
-    assert len(scripts) == text.count("```python")
-    told = done(lambda tell: [tell(print_of(script, tmp_path)) for script, _, _ in scripts * 2])
-    for (script, printed, again), first, second in zip(scripts, told, told[len(scripts) :], strict=False):
-        assert first == printed, script
-        assert second == again or not again, script
-    assert len(told) == 2 * len(scripts)
-    for sql in re.findall(r"```sql\n(.*?)```", text, re.DOTALL):
-        from scanstore import Store
-
-        with Store(tmp_path / "scan.db") as store:
-            rows = store.database.execute_sql(sql).fetchall()
-            plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
-        assert len(rows) == 2
-        assert "SEARCH s USING INDEX" in plan
-
-
-def print_of(script: str, folder: Path) -> str:
-    """Run a script; it is by itself in this process, and has its own environment."""
-    for name in [name for name in os.environ if name.startswith("SCANSTORE")]:
-        del os.environ[name]
-    os.chdir(folder)
-    errors = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.redirect_stderr(errors):
-        exec(compile(script, "<script>", "exec", dont_inherit=True), {"__name__": "__main__"})
-    assert errors.getvalue() == ""
-    return told.getvalue()
+# Commands
 
 
 def test_every_command_is_on_a_page() -> None:
@@ -99,22 +59,6 @@ def test_every_command_is_on_a_page() -> None:
         shown = re.search(rf"\b{re.escape(plain)}\b", written)
         listed = group and re.search(rf"{re.escape(group)} [\w/-]*\b{re.escape(verb)}\b", written)
         assert shown or listed, f"`{plain}` is on no page: name it in README.md or in docs/"
-
-
-def test_commands_of_the_pages_exist() -> None:
-    """With their options, as the parser of each command knows them."""
-    from scanstore.cli import main
-
-    known = commands(main)
-    plain = re.sub(r'"\$\(.*\)"', "PATH", DOCS)
-    lines = re.findall(r"^\$ (?:[^#\n]*[;&|] )?(scanstore (?:[^|;#\n\\]|\\\n)*)", plain, re.MULTILINE)
-    assert len(lines) > 20
-    for line in lines:
-        words = shlex.split(line)[1:]
-        (path,) = [path for path in known if tuple(words[: len(path)]) == path] or [()]
-        assert path, f"there is no command for: {line}"
-        command = known[path]
-        command.make_parser(click.Context(command)).parse_args(words[len(path) :])
 
 
 # Promises and links
@@ -154,7 +98,9 @@ def links(page: Path) -> Iterator[tuple[str, Path, str]]:
             yield target, (page.parent / path).resolve() if path else page.resolve(), anchor
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=named)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "docs" / "tasks").glob("*.md")), ROOT / "CHANGELOG.md"], ids=named
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, path, anchor in links(page):
         assert path.is_relative_to(ROOT.resolve()) and path.exists(), f"{named(page)}: {target}"
@@ -166,6 +112,11 @@ def test_the_readme_leads_to_every_page() -> None:
     frame = {"index.md", "changelog.md", "contributing.md", "security.md"}  # pages of the built documentation only
     assert {page.resolve() for page in PAGES[1:] if page.name not in frame} <= linked
     assert len(README.splitlines()) <= 150, "move what is not for the first minutes to a page of docs/"
+
+
+def test_the_readme_shows_a_picture() -> None:
+    (source,) = re.findall(r'<img src="([^"]+)"', README)
+    assert (ROOT / source).read_bytes().startswith(b"\x89PNG") and (ROOT / source).stat().st_size <= 120_000
 
 
 def test_pages_named_in_code_exist() -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+import pages
 import public_signatures
+import pytest
 from typechecking import run_mypy
 
 import scanstore
@@ -84,7 +86,7 @@ with Store(":memory:") as store:
     store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
     store.sessions.uploads.add("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
 """
-REVEALED = ["int", "int | None", "int", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
+REVEALED = ["int", "int | None", "int", "int", "int", "str", "Rows[Tag]", "str", "Rows[AuditEvent]"]
 
 
 def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> list[str]:
@@ -98,6 +100,7 @@ def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> l
     return [line.rpartition(f"{folder.name}/")[2] for line in told.stdout.splitlines()[:-1]]
 
 
+@pytest.mark.extras
 def test_calls_have_the_types_of_their_values(tmp_path: Path) -> None:
     told = mypy(tmp_path, GOOD)
     assert not [line for line in told if ": error: " in line], told
@@ -143,6 +146,7 @@ WRONG = {
 }
 
 
+@pytest.mark.extras
 def test_wrong_names_and_types_are_refused(tmp_path: Path) -> None:
     lines = mypy(tmp_path, "from scanstore import Store\nstore = Store()\n" + "\n".join(WRONG))
     told: dict[int, str] = {}
@@ -210,12 +214,12 @@ def test_every_type_of_words_has_the_words_of_its_tuple() -> None:
     assert set(document.CHANGES) == set(get_args(words.FindingState))
 
 
+@pytest.mark.extras
 def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> None:
     """Also inside functions that they do not annotate."""
     scripts = []
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        scripts += [f"# {page.name}\n{script}" for script in found]
+        scripts += [f"# {page.name}\n{script}" for script in pages.scripts(page)]
     options = ("--check-untyped-defs", "--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs")
     # Without --strict, comments of the package itself count as unused; its own check is another one.
     said = mypy(tmp_path, *scripts, options=options)
@@ -223,6 +227,7 @@ def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> No
     assert len(scripts) > 10 and not told, "\n".join(told)
 
 
+@pytest.mark.extras
 def test_examples_have_types(tmp_path: Path) -> None:
     scripts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.py"))]
     told = [line for line in mypy(tmp_path, *scripts) if ": error: " in line]

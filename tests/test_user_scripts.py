@@ -7,10 +7,7 @@ error for both checkers, so each comment proves that its line is refused.
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +15,8 @@ import tomllib
 from pathlib import Path
 
 import async_stub
+import needs
+import pages
 import public_names
 import pytest
 from typechecking import run_mypy
@@ -28,14 +27,12 @@ from scanstore.aio import store as aio_store
 ROOT = Path(scanstore.__file__).parent.parent
 FOLDER = Path(__file__).parent / "user_scripts"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
-PYRIGHT = pytest.mark.skipif(
-    importlib.util.find_spec("pyright") is None, reason="needs pyright, which the extra `test` installs"
-)
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]
 
 
 def pyright(folder: Path, **options: object) -> list[str]:
     """Return the errors of Pyright in the scripts of a folder, one a line."""
+    needs.package("pyright", "test")
     settings = {**SETTINGS, "include": ["."], "extraPaths": [str(ROOT)], **options}
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
@@ -50,12 +47,13 @@ def pyright(folder: Path, **options: object) -> list[str]:
     ]
 
 
+@pytest.mark.extras
 def test_mypy_accepts_the_scripts_of_users() -> None:
     told = run_mypy("--strict", *(str(FOLDER / name) for name in SCRIPTS))
     assert told.returncode == 0 and not told.stderr, told.stdout + told.stderr
 
 
-@PYRIGHT
+@pytest.mark.extras
 def test_pyright_accepts_the_scripts_of_users(tmp_path: Path) -> None:
     for name in SCRIPTS:
         shutil.copy(FOLDER / name, tmp_path)
@@ -63,11 +61,10 @@ def test_pyright_accepts_the_scripts_of_users(tmp_path: Path) -> None:
     assert not told, "\n".join(told)
 
 
-@PYRIGHT
+@pytest.mark.extras
 def test_pyright_accepts_the_scripts_of_the_documentation(tmp_path: Path) -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        for number, block in enumerate(blocks):
+        for number, block in enumerate(pages.scripts(page)):
             (tmp_path / f"{page.stem.replace('-', '_')}{number}.py").write_text(block, encoding="utf-8")
     told = pyright(tmp_path, analyzeUnannotatedFunctions=False)
     assert not told, "\n".join(told)

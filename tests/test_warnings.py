@@ -44,7 +44,8 @@ def test_commands_raise_no_warning(tree: Path) -> None:
     for words in (("scan", str(tree), "--jobs", "2"), ("check",), ("backup",)):
         command = [sys.executable, "-X", "dev", "-W", "error", "-m", "scanstore", *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tree.parent)
-        assert (done.returncode, done.stderr) == (0, ""), words
+        said = [line for line in done.stderr.splitlines() if not line.endswith("scanstore.db: no problems")]
+        assert (done.returncode, said) == (0, []), words
 
 
 def test_bytes_are_not_compared_with_texts(tree: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from scanstore.accounts.models import User, UserKey, checked_email, folded, given_user, unknown, user_key
 from scanstore.db.arguments import check_bool
-from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.domain import Domain, long, reads
 from scanstore.db.pagination import listed
-from scanstore.db.rows import Removed, remove
+from scanstore.db.rows import Removed, Rows, remove
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, shown
@@ -84,7 +84,7 @@ class Accounts(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[User]:
+    ) -> Rows[User]:
         """List users by address: all, only active or inactive ones, or those of a role. Raises InvalidArgument."""
         query = User.select().order_by(User.email_key)
         if active is not None:

@@ -36,6 +36,8 @@ class User(Identified):
     A user without a ``hashed_password`` cannot log in.
     """
 
+    __shown__ = "role: email, full_name | is_active, last_login_at"
+
     __secret__ = frozenset({"hashed_password"})
     __rules__ = Rules(
         held="deactivate the user: store.accounts.deactivate(user)",

@@ -17,7 +17,7 @@ from scanstore.aio.calls import AsyncCall, awaitable
 from scanstore.aio.running import Running, class_of
 from scanstore.store import Store
 
-NOT_HERE = frozenset({"bound"})  #: tied to a thread, which the caller does not have; use run() instead
+NOT_HERE = frozenset({"bound", "use"})  #: for models in the caller's thread; use run() instead
 
 
 class AsyncDomain:

@@ -29,7 +29,8 @@ from scanstore.db.fields import Base
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.migrations import MigrationNames, Step
 from scanstore.db.pagination import Page
-from scanstore.db.rows import Removed
+from scanstore.db.progress import ProgressCallback
+from scanstore.db.rows import Removed, Rows
 from scanstore.db.words import (
     AnalysisStep,
     AuditSeverity,
@@ -126,9 +127,9 @@ from scanstore.snapshots.models import Scan, ScanFile, ScanFileChunk
 from scanstore.snapshots.recorder import Recorder
 from scanstore.snapshots.scans import FileDiff, Summary, Target
 from scanstore.store import Store, _Row
+from scanstore.symbols.comparison import SymbolDiff
 from scanstore.symbols.graph import Edge, Reached
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
-from scanstore.symbols.symbols import SymbolDiff
 
 class _AsyncSlot:
     """A slot of a model, held inside its ``with`` block; see ``store.llm.slot``."""
@@ -178,7 +179,7 @@ class AsyncStoreScans(AsyncDomain):
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
         ctags: str | os.PathLike[str] | BinaryIO | None = None,
-        progress: Callable[[int, int, str], None | Coroutine[Any, Any, None]] | None = None,
+        progress: Callable[[int, int, str], object] | None = None,
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
 
@@ -188,6 +189,9 @@ class AsyncStoreScans(AsyncDomain):
         core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
         universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
         the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
+
+        ``progress`` is called in this thread with the finished files, all files, and the path of the last one. An
+        exception of it ends the scan, and recorded files stay.
 
         Files are committed in small batches, so that the next call continues after a crash. A file that cannot be read
         or parsed is recorded with its error. Raises NotFound for a missing path, before the scan starts. An interrupted
@@ -222,7 +226,7 @@ class AsyncStoreScans(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Scan]:
+    ) -> Rows[Scan]:
         """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
 
     async def latest(self, target: str | None = None) -> Scan:
@@ -232,7 +236,7 @@ class AsyncStoreScans(AsyncDomain):
         raise Ambiguous if the store has several.
         """
 
-    async def targets(self, *, limit: int | None = None, offset: int = 0) -> builtins.list[Target]:
+    async def targets(self, *, limit: int | None = None, offset: int = 0) -> Rows[Target]:
         """List the targets of this store by name, including those without a completed scan."""
 
     async def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
@@ -339,7 +343,7 @@ class AsyncSymbols(AsyncDomain):
         file: str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Symbol]:
+    ) -> Rows[Symbol]:
         """Find symbols by name. The list is empty if none matches, or if the store has no scan.
 
         ``match`` is ``exact`` (name, qualified name, or the name by which code imports it: ``json.JSONEncoder`` finds
@@ -363,7 +367,7 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Symbol]:
+    ) -> Rows[Symbol]:
         """List all symbols of a scan, or of one of its files, by file and line."""
 
     async def references(
@@ -376,7 +380,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = True,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[SymbolReference]:
+    ) -> Rows[SymbolReference]:
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
 
     async def callers(
@@ -389,7 +393,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
         first.
         """
@@ -404,7 +408,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
 
     async def impact(
@@ -417,8 +421,8 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = True,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
-        """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
+    ) -> Rows[Reached]:
+        """List all symbols that depend on a symbol by calls, uses and base classes, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
         """
@@ -433,7 +437,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the classes that inherit from a class, directly or not."""
 
     async def bases(
@@ -446,7 +450,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the classes of the tree that a class inherits from, directly or not."""
 
     def edges(
@@ -483,7 +487,7 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ImportRelation]:
+    ) -> Rows[ImportRelation]:
         """List the import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
 
     async def importers(
@@ -510,10 +514,10 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ImportRelation]:
+    ) -> Rows[ImportRelation]:
         """List imports of missing modules of this tree. Imports of modules outside the tree are not included."""
 
-    async def coverage(self, *, scan: Scan | int | None = None) -> builtins.list[Language]:
+    async def coverage(self, *, scan: Scan | int | None = None) -> Rows[Language]:
         """Return the recorded facts (symbols, references, imports) by language, the most files first.
 
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
@@ -528,7 +532,7 @@ class AsyncSymbols(AsyncDomain):
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Symbol]:
+    ) -> Rows[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
         This is a hint, not a proof, because names created at run time are not found. Special methods, overrides of base
@@ -575,7 +579,7 @@ class AsyncModels(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ModelCall]:
+    ) -> Rows[ModelCall]:
         """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""
 
     async def get_call(self, call: ModelCall | int) -> ModelCall:
@@ -584,7 +588,7 @@ class AsyncModels(AsyncDomain):
         Raises NotFound, InvalidArgument.
         """
 
-    async def usage(self, scan: Scan | int | None = None) -> builtins.list[Usage]:
+    async def usage(self, scan: Scan | int | None = None) -> Rows[Usage]:
         """Sum up calls, tokens, cost and seconds by model and purpose, of one scan or of all scans."""
 
     async def analyzer(
@@ -656,9 +660,7 @@ class AsyncModels(AsyncDomain):
     async def find(self, model: str | int | ModelConfig) -> ModelConfig | None:
         """Read the model with this name or id, or return None. Raises InvalidArgument."""
 
-    async def list(
-        self, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[ModelConfig]:
+    async def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> Rows[ModelConfig]:
         """List all models by name."""
 
     async def update(self, model: str | int | ModelConfig, **columns: Unpack[ModelChanges]) -> ModelConfig:
@@ -734,7 +736,7 @@ class AsyncChunks(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ScanFileChunk]:
+    ) -> Rows[ScanFileChunk]:
         """List the chunks of a scan by file, optionally of one status or file."""
 
     async def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
@@ -745,7 +747,7 @@ class AsyncChunks(AsyncDomain):
 
     async def claim(
         self, scope: Scan | int | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[ScanFileChunk]:
+    ) -> Rows[ScanFileChunk]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -789,7 +791,7 @@ class AsyncChunks(AsyncDomain):
     async def release(self, item: ScanFileChunk | int, *, worker: str | None = None) -> ScanFileChunk:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: ScanFileChunk | int) -> builtins.list[ScanFileChunk]:
+    async def retry(self, *items: ScanFileChunk | int) -> Rows[ScanFileChunk]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -875,7 +877,7 @@ class AsyncDrafts(AsyncDomain):
 
     async def votes(
         self, draft: DraftFinding | int, *, round: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Vote]:
+    ) -> Rows[Vote]:
         """List the votes on a draft, of one round or of all, with their models, by round and time.
 
         Raises NotFound if the draft does not exist.
@@ -892,7 +894,7 @@ class AsyncDrafts(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[DraftFinding]:
+    ) -> Rows[DraftFinding]:
         """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
         Raises InvalidArgument for an unknown status or severity.
@@ -900,7 +902,7 @@ class AsyncDrafts(AsyncDomain):
 
     async def claim(
         self, scope: Scan | int | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[DraftFinding]:
+    ) -> Rows[DraftFinding]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -944,7 +946,7 @@ class AsyncDrafts(AsyncDomain):
     async def release(self, item: DraftFinding | int, *, worker: str | None = None) -> DraftFinding:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: DraftFinding | int) -> builtins.list[DraftFinding]:
+    async def retry(self, *items: DraftFinding | int) -> Rows[DraftFinding]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -981,7 +983,7 @@ class AsyncVerified(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[VerifiedFinding]:
+    ) -> Rows[VerifiedFinding]:
         """List the verified findings of a scan by severity and then age, optionally of one status.
 
         Raises InvalidArgument for an unknown status.
@@ -989,7 +991,7 @@ class AsyncVerified(AsyncDomain):
 
     async def claim(
         self, scope: Scan | int | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[VerifiedFinding]:
+    ) -> Rows[VerifiedFinding]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -1033,7 +1035,7 @@ class AsyncVerified(AsyncDomain):
     async def release(self, item: VerifiedFinding | int, *, worker: str | None = None) -> VerifiedFinding:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: VerifiedFinding | int) -> builtins.list[VerifiedFinding]:
+    async def retry(self, *items: VerifiedFinding | int) -> Rows[VerifiedFinding]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -1099,25 +1101,28 @@ class AsyncStoreFindings(AsyncDomain):
         file: str | None = None,
         state: FindingState | None = None,
         tool: str | None = None,
+        rule: str | None = None,
+        cwe: str | int | None = None,
         suppressed: bool | None = None,
         target: str | None = None,
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Finding]:
+    ) -> Rows[Finding]:
         """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
         The target can be omitted if the store has only one. Findings are sorted by severity, file and line. The
         ``state`` of each compares it with the previous run of its tools (:meth:`baseline`), or is its state in the
         scan: ``new``, ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``. Fixed
-        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state or tool; ``suppressed``
-        selects only findings with, or without, an active suppression. Raises InvalidArgument for an unknown word,
-        Ambiguous without scan and target if the store has several targets, NotFound.
+        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state, tool, rule or CWE
+        (``"CWE-79"`` or 79); ``suppressed`` selects only findings with, or without, an active suppression. Raises
+        InvalidArgument for an unknown word, Ambiguous without scan and target if the store has several targets,
+        NotFound.
         """
 
     async def sightings(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[Sighting]:
+    ) -> Rows[Sighting]:
         """List the sightings of a finding, the oldest scan first. Raises NotFound."""
 
     async def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
@@ -1173,7 +1178,7 @@ class AsyncStoreFindings(AsyncDomain):
 
     async def history(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[FindingEvent]:
+    ) -> Rows[FindingEvent]:
         """List all decisions and comments about a finding, the oldest first. Raises NotFound."""
 
     async def suppress(
@@ -1212,7 +1217,7 @@ class AsyncStoreFindings(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Suppression]:
+    ) -> Rows[Suppression]:
         """List suppressions, optionally of one target, the oldest first.
 
         ``active=True`` selects active ones, ``active=False`` expired and lifted ones. Raises NotFound for an unknown
@@ -1238,7 +1243,9 @@ class AsyncSarif(AsyncDomain):
         root: str | os.PathLike[str] | None = None,
         scan: Scan | int | None = None,
         scope: Iterable[str] | None = None,
+        severities: Mapping[str, Severity] | None = None,
         strict: bool = False,
+        progress: Callable[[int, int], object] | None = None,
     ) -> ImportResult:
         """Record the results of a report as known or new findings of ``target``. Atomic.
 
@@ -1247,15 +1254,21 @@ class AsyncSarif(AsyncDomain):
         If the tool scanned only some files, ``scope`` has patterns for them, in the syntax of ``.gitignore``; findings
         in other files are not checked. Findings that are missing from the report are fixed, unless the tool failed,
         some of its results could not be used, or they belong to another category (the automation id of a run up to its
-        last slash). Decisions of people stay unchanged.
+        last slash). Decisions of people stay unchanged. ``severities`` are the severities of rules, which count before
+        those of the report: ``{"bandit:B101": "info"}``, also ``"B101"`` for any tool and ``"bandit:*"`` for the other
+        rules of one.
 
-        Loading the same file again with the same ``scope`` only records another run of the tool, if it is still the
-        latest report of its tools and categories and none of its findings was marked as fixed since; otherwise it
-        becomes a new scan. An identical result of another report of the same ``scan``, tool and category is recorded
-        once. ``file`` is a path or an open binary file. An unusable result is skipped and reported as a problem. The
-        report of a failed tool, or an unusable run, is recorded with its ``troubles``. With ``strict``, reports with
-        troubles or problems are refused. Raises InvalidArgument, with nothing written, for a file that is not complete
-        SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
+        Loading the same file again with the same ``scope`` and the same effect of ``severities`` only records another
+        run of the tool, if it is still the latest report of its tools and categories and none of its findings was
+        marked as fixed since; otherwise it becomes a new scan. An identical result of another report of the same
+        ``scan``, tool and category is recorded once. ``file`` is a path or an open binary file. An unusable result is
+        skipped and reported as a problem. The report of a failed tool, or an unusable run, is recorded with its
+        ``troubles``. With ``strict``, reports with troubles or problems are refused.
+
+        ``progress`` is called in this thread with the finished results and all results. Each counts twice: when it is
+        read, and when it is recorded. The total grows with each run. An exception of it cancels the work, and nothing
+        is written. It must not write to this store, which is locked. Raises InvalidArgument, with nothing written, for
+        a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
         """
 
     async def dump(
@@ -1266,6 +1279,7 @@ class AsyncSarif(AsyncDomain):
         target: str | None = None,
         only: Iterable[FindingState] | None = None,
         github: bool = False,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Dumped:
         """Write the findings of a scan as SARIF 2.1.0: one run for each of its reports, and one for the store's own
         findings.
@@ -1275,6 +1289,8 @@ class AsyncSarif(AsyncDomain):
         like ``store.findings.list()``. ``only`` selects states: new, unchanged, updated, reopened, fixed, and, without
         a scan, not_checked. With ``github`` the file keeps within the limits of that host, without fixed findings, and
         the omissions are returned. The same findings give the same bytes. A file at a path is replaced at the end.
+        ``progress`` is called in this thread with the written results and all results; an exception of it cancels the
+        work, and the file stays as it was.
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
@@ -1291,7 +1307,8 @@ class AsyncSearch(AsyncDomain):
         target: str | None = None,
         limit: int | None = 20,
         marks: tuple[str, str] = ...,
-    ) -> list[Hit]:
+        progress: ProgressCallback | None = None,
+    ) -> Rows[Hit]:
         """Search findings and symbols, or one ``kind`` of them, for all words of a text, the best matches first.
 
         If no entry has all words, entries with any of them match. Words match in any case, with or without accents, and
@@ -1302,8 +1319,10 @@ class AsyncSearch(AsyncDomain):
 
         Findings are searched in all targets, in one target, or in one scan; symbols in the latest scan of every target,
         of one target, or in one scan. New entries are indexed first, which writes to the store and takes seconds for
-        100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target, ReadOnly if new
-        entries cannot be indexed.
+        100,000 findings or symbols. Meanwhile ``progress`` is called in this thread, between transactions, with the
+        indexed findings and files and all that are to be indexed, a number that may grow. An exception of it cancels
+        the search; the next one indexes the rest. Raises InvalidArgument, NotFound for an unknown scan or target,
+        ReadOnly if new entries cannot be indexed.
         """
 
 class AsyncLibrary(AsyncDomain):
@@ -1377,7 +1396,7 @@ class AsyncLibrary(AsyncDomain):
 
     async def runs(
         self, kind: LibraryKind | None = None, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[SyncRun]:
+    ) -> Rows[SyncRun]:
         """List sync runs, the newest first, optionally of one kind. ``sort`` as in `list`. Raises InvalidArgument."""
 
     @overload
@@ -1403,25 +1422,23 @@ class AsyncLibrary(AsyncDomain):
     @overload
     async def find(
         self, kind: Literal["scene"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Scene]:
+    ) -> Rows[Scene]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
     async def find(
         self, kind: Literal["performer"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Performer]:
+    ) -> Rows[Performer]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
-    async def find(
-        self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Tag]:
+    async def find(self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0) -> Rows[Tag]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
     async def find(
         self, kind: Literal["studio"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Studio]:
+    ) -> Rows[Studio]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
@@ -1438,14 +1455,14 @@ class AsyncLibrary(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Scene]:
+    ) -> Rows[Scene]:
         """List scenes by id, optionally with a performer, tag or studio, and organized or not.
 
         ``sort`` is ``id``, ``scene_date`` or ``studio``, with ``-`` before it for the reverse order. Scenes without a
         date come first. Raises InvalidArgument.
         """
 
-    async def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> builtins.list[Named]:
+    async def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> Rows[Named]:
         """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
 
     def records(self, scenes: Iterable[Scene | str] | None = None) -> AsyncGenerator[StoredScene]:
@@ -1532,7 +1549,7 @@ class AsyncPlans(AsyncDomain):
 
     async def list(
         self, *, status: PlanStatus | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[AnalysisPlan]:
+    ) -> Rows[AnalysisPlan]:
         """List plans with their counts, the latest first, optionally of one status, in one statement.
 
         ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
@@ -1548,7 +1565,7 @@ class AsyncPlans(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[PlanChange]:
+    ) -> Rows[PlanChange]:
         """List the changes of a plan in the order of applying, optionally of one status, field or scene.
 
         ``sort`` names another column, as for ``store.page``. Raises NotFound and InvalidArgument.
@@ -1562,7 +1579,7 @@ class AsyncPlans(AsyncDomain):
         scene: Scene | str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Preview]:
+    ) -> Rows[Preview]:
         """Return the values of each scene and finding before and after applying, in the order of the changes.
 
         Includes pending and approved changes, or only those of one ``status``. ``limit`` and ``offset`` count scenes
@@ -1593,7 +1610,7 @@ class AsyncPlans(AsyncDomain):
 
     async def retry(
         self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None
-    ) -> builtins.list[PlanChange]:
+    ) -> Rows[PlanChange]:
         """Approve failed and skipped changes again, all of a plan or those of ``ids``, and return them. Atomic.
 
         An applied plan goes back to review. Raises IllegalMove for other plans and changes, NotFound.
@@ -1623,8 +1640,9 @@ class AsyncPlans(AsyncDomain):
         change stays approved.
 
         Only one process or thread can apply a plan at a time; IllegalMove names the other one. After ``lease`` seconds
-        without a write, a process on another machine loses the plan. ``progress`` is called between transactions with
-        the number of processed changes and the total. Also raises IllegalMove for a plan that is not in review or is
+        without a write, a process on another machine loses the plan. ``progress`` is called in this thread, between
+        transactions, with the processed changes and all changes; an exception of it ends the call, and the changes so
+        far stay applied. Also raises IllegalMove for a plan that is not in review or is
         already applied, and for ``ids`` that are not approved; NotFound.
         """
 
@@ -1684,7 +1702,7 @@ class AsyncJobs(AsyncDomain):
         Raises InvalidArgument, NotFound, and IllegalMove if the job and all its children are finished.
         """
 
-    async def retry(self, *items: Job | str | uuid.UUID) -> builtins.list[Job]:
+    async def retry(self, *items: Job | str | uuid.UUID) -> Rows[Job]:
         """Let failed or cancelled jobs wait again, with all their retries, and return them. Atomic.
 
         The children that were cancelled together with a job are retried with it. Children that failed, or were
@@ -1723,16 +1741,14 @@ class AsyncJobs(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Job]:
+    ) -> Rows[Job]:
         """List jobs, the newest first, optionally of a status, type, parent, scene or queue.
 
         Results are left out, because they may be large: ``job.result`` reads one when it is used, in the current store,
         and :meth:`get` reads all columns. ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
         """
 
-    async def children(
-        self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Job]:
+    async def children(self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0) -> Rows[Job]:
         """List the children of a job, the oldest first, without their results, as :meth:`list` does.
 
         Raises NotFound and InvalidArgument.
@@ -1762,7 +1778,7 @@ class AsyncJobs(AsyncDomain):
         limit: int = 1,
         lease: float = 600.0,
         queue: str = "default",
-    ) -> builtins.list[Job]:
+    ) -> Rows[Job]:
         """Lease up to ``limit`` jobs of these types (default: any) in a queue, see :meth:`LeasedWork.claim`.
 
         Jobs of an ``exclusive_group`` of which one runs are passed over.
@@ -1889,7 +1905,7 @@ class AsyncSchedules(AsyncDomain):
 
     async def list(
         self, *, enabled: bool | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[ScheduledTask]:
+    ) -> Rows[ScheduledTask]:
         """List all tasks by name, or only enabled or disabled ones.
 
         ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
@@ -1920,7 +1936,7 @@ class AsyncSchedules(AsyncDomain):
     async def remove(self, task: str | int | ScheduledTask) -> Removed:
         """Remove a task, and return the number of removed rows by table. Its jobs stay. Raises NotFound."""
 
-    async def due(self, *, now: datetime | None = None) -> builtins.list[ScheduledTask]:
+    async def due(self, *, now: datetime | None = None) -> Rows[ScheduledTask]:
         """Return the due tasks for the caller to run, and advance each to its next time. The longest due come first.
 
         Each run is returned to only one process. Several missed runs count as one. If the caller dies, its returned
@@ -1930,7 +1946,7 @@ class AsyncSchedules(AsyncDomain):
         InvalidArgument if no other task is due.
         """
 
-    async def run_due(self, *, now: datetime | None = None) -> builtins.list[ScheduledRun]:
+    async def run_due(self, *, now: datetime | None = None) -> Rows[ScheduledRun]:
         """Enqueue a job for each due task and advance the task to its next time. The longest due come first.
 
         Each task is one transaction, and each run becomes one job, even with several processes. Several missed runs
@@ -1991,9 +2007,7 @@ class AsyncSettings(AsyncDomain):
     async def items(self) -> builtins.list[tuple[str, JsonValue]]:
         """Return all names with their values, sorted by name, from one snapshot."""
 
-    async def list(
-        self, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[Setting]:
+    async def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> Rows[Setting]:
         """List settings with their descriptions and times, by name. Raises InvalidArgument."""
 
     async def to_dict(self) -> dict[str, JsonValue]:
@@ -2091,7 +2105,7 @@ class AsyncAccounts(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[User]:
+    ) -> Rows[User]:
         """List users by address: all, only active or inactive ones, or those of a role. Raises InvalidArgument."""
 
     async def update(
@@ -2176,7 +2190,7 @@ class AsyncSessionUploads(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[FileUpload]:
+    ) -> Rows[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
 
     async def get(self, upload: Upload) -> FileUpload:
@@ -2224,7 +2238,7 @@ class AsyncSessionTasks(AsyncDomain):
         limit: int = 1,
         lease: float = 600.0,
         types: str | Iterable[str] | None = None,
-    ) -> builtins.list[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         """Lease up to ``limit`` tasks, of one session or of all, optionally of certain ``types``.
 
         See :meth:`LeasedWork.claim`.
@@ -2270,7 +2284,7 @@ class AsyncSessionTasks(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or a type. Raises NotFound,
         InvalidArgument.
         """
@@ -2308,7 +2322,7 @@ class AsyncSessionTasks(AsyncDomain):
     async def release(self, item: AnalysisTask | str | uuid.UUID, *, worker: str | None = None) -> AnalysisTask:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: AnalysisTask | str | uuid.UUID) -> builtins.list[AnalysisTask]:
+    async def retry(self, *items: AnalysisTask | str | uuid.UUID) -> Rows[AnalysisTask]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -2357,7 +2371,7 @@ class AsyncSessionResults(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisResult]:
+    ) -> Rows[AnalysisResult]:
         """List the results of a session, the oldest first, optionally of a type or status. Raises NotFound,
         InvalidArgument.
         """
@@ -2406,7 +2420,7 @@ class AsyncPrompts(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Configuration]:
+    ) -> Rows[Configuration]:
         """List the prompts of a user, all or of one type: by type, the newest version first.
 
         Raises NotFound, InvalidArgument.
@@ -2477,7 +2491,7 @@ class AsyncSessions(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisSession]:
+    ) -> Rows[AnalysisSession]:
         """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
 
     async def stats(self, *, user: UserKey | None = None) -> SessionStats:
@@ -2519,7 +2533,7 @@ class AsyncAudits(AsyncDomain):
         if the audit is finished.
         """
 
-    async def retry(self, *items: AuditId, by: str | None = None) -> builtins.list[Task]:
+    async def retry(self, *items: AuditId, by: str | None = None) -> Rows[Task]:
         """Let audits that failed for good wait again, with all their tries; return them. One transaction.
 
         ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
@@ -2570,7 +2584,7 @@ class AsyncAudits(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Task]:
+    ) -> Rows[Task]:
         """List audits, the newest first, optionally of a user, status, verdict or queue.
 
         Raises NotFound for an unknown user, InvalidArgument.
@@ -2590,7 +2604,7 @@ class AsyncAudits(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisFinding]:
+    ) -> Rows[AnalysisFinding]:
         """List the findings of an audit in their original order, all or of one severity.
 
         Raises NotFound, InvalidArgument.
@@ -2604,7 +2618,7 @@ class AsyncAudits(AsyncDomain):
 
     async def claim(
         self, scope: str | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[Task]:
+    ) -> Rows[Task]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -2802,11 +2816,13 @@ class AsyncStore(Running):
         store calls this if anything was lost.
         """
 
-    async def check(self, *, fix: bool = False) -> list[Problem]:
+    async def check(self, *, fix: bool = False, progress: Callable[[int, int], object] | None = None) -> Rows[Problem]:
         """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
         With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
-        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. Raises ReadOnly.
+        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. ``progress`` is
+        called in this thread with the finished and all checks; with ``fix``, the checks after the repair are added to
+        the total. Raises ReadOnly.
         """
 
     async def stats(self) -> Stats:
@@ -2819,6 +2835,7 @@ class AsyncStore(Running):
         keep_last: int | None = None,
         dry_run: bool = True,
         what: PruneKind | Iterable[PruneKind] = ("scans", "jobs"),
+        progress: ProgressCallback | None = None,
     ) -> Pruned:
         """Remove old rows. With ``dry_run``, only return the rows that the same call without it would remove.
 
@@ -2829,6 +2846,9 @@ class AsyncStore(Running):
         with decisions of people.
 
         Each scan is removed in its own transaction, so that others can write, and unused names at the end. Idempotent.
+        ``progress`` is called in this thread, between transactions, with the removed rows (scans, jobs, calls, answers)
+        and all that are to be removed. An exception of it cancels the rest.
+
         Raises InvalidArgument, also if neither ``older_than`` nor ``keep_last`` is given.
         """
 
@@ -2840,32 +2860,51 @@ class AsyncStore(Running):
         """
 
     async def dump(
-        self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None
+        self,
+        file: File,
+        *,
+        include_secrets: bool = False,
+        tables: Iterable[str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Transferred:
         """Write all rows as JSON Lines to a path or an open binary file. The same content gives the same bytes.
 
         The dump is a consistent snapshot, even while others write. Memory stays constant. API keys and password hashes
-        are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        are null unless ``include_secrets``. ``progress`` is called in this thread, between batches, with the written
+        rows and all rows, which are counted before. An exception of it cancels the dump, and no file is written. Raises
+        InvalidArgument, MissingFolder, StorageError.
         """
 
-    async def load(self, file: File, *, accounts: bool = True) -> Loaded:
+    async def load(
+        self, file: File, *, accounts: bool = True, progress: Callable[[int, int], object] | None = None
+    ) -> Loaded:
         """Fill this empty store with a dump of this or an older schema. Atomic.
 
         The result lists the accounts with their roles, and the scanned folders outside the current folder: check them
         before you trust the dump. With ``accounts=False``, accounts and the rows that belong to them are skipped and
         counted.
 
+        ``progress`` is called in this thread, between batches, with the bytes that were read and all bytes. The total
+        is 0 for a pipe; a dump of an older schema is read twice, and counts twice. An exception of it cancels the work,
+        and nothing is loaded. It must not write to this store, which is locked.
+
         Raises InvalidArgument, which names the line, NewerSchema, NotFound, and IllegalMove if the store has rows.
         """
 
     async def merge(
-        self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None
+        self,
+        other: Store | Database | str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> MergeResult:
         """Merge another store into this one. Atomic and idempotent. The other store stays unchanged.
 
         If both stores have different values for the same row, this store keeps its value and the conflict is listed.
         The other store's scans of a common target come after this store's. ``timeout`` limits the time in seconds, by
-        default 30 plus one per megabyte of the other store. Raises OutdatedSchema, ReadTimeout and the errors of
+        default 30 plus one per megabyte of the other store. ``progress`` is called in this thread, after each table,
+        with the merged rows and all rows of the other store. An exception of it cancels the work, and nothing is
+        merged. It must not write to this store, which is locked. Raises OutdatedSchema, ReadTimeout and the errors of
         opening a store.
         """
 
@@ -2882,7 +2921,8 @@ class AsyncStore(Running):
         name, in `folder` or beside the store.
 
         The copy gets its name only when it is complete and verified. Only its owner may read it. With `keep`, only the
-        newest `keep` copies with timestamps remain. Raises InvalidArgument, StorageError; see
+        newest `keep` copies with timestamps remain. `progress` is called in this thread with the copied pages and all
+        pages; an exception of it cancels the backup, and no copy is left. Raises InvalidArgument, StorageError; see
         :func:`scanstore.maintenance.backup.backup`.
         """
 
@@ -2893,27 +2933,41 @@ class AsyncStore(Running):
         *,
         timeout: float = 5,
         key: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Restored:
         """Restore the store at `path` (default: as for opening) from a copy. The replaced file is kept beside it.
 
-        Verifies the copy first. Atomic. Raises Busy while the store is open; see
-        :func:`scanstore.maintenance.backup.restore`.
+        Verifies the copy first. Atomic. `progress` is called in this thread with the copied pages and all pages; an
+        exception of it, unless all are copied, cancels the work, and the old store stays. Raises Busy while the store
+        is open; see :func:`scanstore.maintenance.backup.restore`.
         """
 
     @staticmethod
     async def repair(
-        damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None
+        damaged: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        key: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Repaired:
         """Save the readable rows of a damaged store, or of its log alone, into a new store; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
         nothing is missing; otherwise it lists the pages and tables. With a `key`, the new store is encrypted too.
+        `progress` is called in this thread with the pages that were read and all pages; an exception of it cancels the
+        work, and nothing is left at `new`.
         """
 
-    async def vacuum(self) -> Compacted:
-        """Rewrite the file without its free pages. Needs free space of twice its size. Raises DiskFull, Busy."""
+    async def vacuum(self, *, progress: Callable[[int, int], object] | None = None) -> Compacted:
+        """Rewrite the file without its free pages. Needs free space of twice its size. Atomic.
 
-    async def optimize(self) -> Compacted:
+        ``progress`` is called in this thread with 0 and all pages before SQLite writes them, since it does not say how
+        far it is, and with all pages afterwards. Raises DiskFull, Busy.
+        """
+
+    async def optimize(self, *, progress: Callable[[int, int], object] | None = None) -> Compacted:
         """Optimize the full-text indexes, update SQLite's statistics, and empty the log. Others can write meanwhile.
+
+        ``progress`` is called in this thread with the finished and all steps. An exception of it cancels the rest.
         Raises Busy.
         """
 
@@ -2923,5 +2977,5 @@ class AsyncStore(Running):
     async def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> MigrationNames:
         """Roll back the last `steps` migrations, or all after `to`. Return their names. Atomic."""
 
-    async def migrate_status(self) -> list[Step]:
+    async def migrate_status(self) -> Rows[Step]:
         """Return every known migration and when it was applied."""

@@ -27,7 +27,9 @@ from scanstore.db.blocks import Block, ending
 from scanstore.db.clocks import silent
 from scanstore.db.database import Database
 from scanstore.db.fields import read_row
+from scanstore.db.notebooks import described
 from scanstore.db.processes import gone, me
+from scanstore.db.rows import Rows
 from scanstore.db.values import format_time, pack, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, WrongStore, shown
 from scanstore.leases.engine import LAST_ERROR
@@ -37,6 +39,7 @@ from scanstore.snapshots.models import Scan, ScanFileChunk
 from scanstore.snapshots.scans import Scans
 
 
+@described
 class Usage(NamedTuple):
     """The totals of one model's calls for one purpose. ``seconds`` is the sum of their latencies."""
 
@@ -342,11 +345,11 @@ def get(call: ModelCall | int) -> ModelCall:
     return read_row(ModelCall, call, "call", "store.llm.calls() shows the known ones")
 
 
-def usage(db: Database, scan_id: int | None) -> list[Usage]:
+def usage(db: Database, scan_id: int | None) -> Rows[Usage]:
     """Sum up the calls of one scan, or of all scans, by model and purpose."""
     where, values = ("", ()) if scan_id is None else (" WHERE scan_id = ?", (scan_id,))
     rows = db.execute_sql(USAGE.format(where=where), values).fetchall()
-    return [Usage(row[0], row[1], *(value or 0 for value in row[2:])) for row in rows]
+    return Rows((Usage(row[0], row[1], *(value or 0 for value in row[2:])) for row in rows), Usage)
 
 
 USAGE = """

@@ -17,8 +17,9 @@ from scanstore.analysis.payloads import absolute, check_drafts, relative
 from scanstore.analysis.stage import Stage
 from scanstore.db import paths
 from scanstore.db.arguments import check_bool, check_choice, check_path, stored_path
-from scanstore.db.domain import List, reads
+from scanstore.db.domain import reads
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import CHUNK_STATUSES, Machine
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
@@ -81,7 +82,7 @@ class Chunks(Stage[ScanFileChunk]):
             ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
          WHERE f.id = chunk_work.scan_file_id)"""
 
-    def _claimed_one(self, one: tuple[Any, ...], worker: str, lease: float) -> List[ScanFileChunk]:
+    def _claimed_one(self, one: tuple[Any, ...], worker: str, lease: float) -> Rows[ScanFileChunk]:
         key, attempt, retries, until, more = one
         kind, symbol, start, end, digest, scan, path, risk, lost = json.loads(more)
         file, index = split(key)
@@ -94,7 +95,7 @@ class Chunks(Stage[ScanFileChunk]):
             "lease_until": datetime.fromisoformat(until), "next_retry_at": None, "error": None,
         }  # fmt: skip
         row.lease, row.claimed = lease, True
-        return [row]
+        return Rows([row], ScanFileChunk)
 
     def complete(
         self,
@@ -239,7 +240,7 @@ class Chunks(Stage[ScanFileChunk]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[ScanFileChunk]:
+    ) -> Rows[ScanFileChunk]:
         """List the chunks of a scan by file, optionally of one status or file."""
         check_window(limit, offset)
         scan_id = self._scan(scan)
@@ -283,7 +284,7 @@ class Chunks(Stage[ScanFileChunk]):
             raise NotFound(f"{name} has changed since scan {scan.id}; scan it again")
         return text
 
-    def _rows(self, keys: Sequence[int | str]) -> List[ScanFileChunk]:
+    def _rows(self, keys: Sequence[int | str]) -> Rows[ScanFileChunk]:
         """Found by their keys from the ids on, whatever statistics say."""
         found = {row.id: row for row in ScanFileChunk.raw(ROWS, dump_json(list(keys)))}
-        return [found[each] for each in map(int, keys) if each in found]
+        return Rows((found[each] for each in map(int, keys) if each in found), ScanFileChunk)

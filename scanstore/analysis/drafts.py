@@ -22,6 +22,7 @@ from scanstore.analysis.verified import confirm, withdraw
 from scanstore.db.arguments import check_bool, check_integer, clean_text, stored_path
 from scanstore.db.domain import List, reads
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import Machine, move
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.leases import engine
@@ -65,7 +66,7 @@ UNLEASED = Machine(
 )
 
 
-class AddedDrafts(list[DraftFinding]):
+class AddedDrafts(Rows[DraftFinding]):
     """The rows of added drafts, in order. ``set_aside`` has the drafts that could not be stored, with the reasons."""
 
     set_aside: tuple[SetAside, ...] = ()
@@ -114,7 +115,8 @@ class Drafts(Stage[DraftFinding]):
         with self.db.atomic():
             ids = write_drafts(self.db, scan_id, given, chunk=row, source=name, window=window)
             lifecycle.advance(self.db, scan_id)
-        added = AddedDrafts(draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000]))
+        drafts_added = (draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000]))
+        added = AddedDrafts(drafts_added, DraftFinding)
         added.set_aside = tuple(aside)
         return added
 
@@ -253,7 +255,7 @@ class Drafts(Stage[DraftFinding]):
     @reads
     def votes(
         self, draft: DraftFinding | int, *, round: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> List[Vote]:
+    ) -> Rows[Vote]:
         """List the votes on a draft, of one round or of all, with their models, by round and time.
 
         Raises NotFound if the draft does not exist.
@@ -276,7 +278,7 @@ class Drafts(Stage[DraftFinding]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[DraftFinding]:
+    ) -> Rows[DraftFinding]:
         """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
         Raises InvalidArgument for an unknown status or severity.

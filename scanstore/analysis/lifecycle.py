@@ -19,6 +19,7 @@ from scanstore.analysis.models import ScanConfig
 from scanstore.db.arguments import check_string
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, reads
+from scanstore.db.notebooks import described
 from scanstore.db.state_machine import RISKS, SCANS, move
 from scanstore.db.values import format_time, read_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -59,6 +60,7 @@ class Gate(NamedTuple):
         return self.status not in ("paused", "cancelled", "failed")
 
 
+@described
 class Progress(NamedTuple):
     """The progress of an analysis. ``rate`` is the number of rows of the current phase that are finished per minute,
     measured by the latest ones. ``eta`` is the estimated number of seconds until the phase ends, and ``cost`` the total
@@ -80,6 +82,7 @@ class Progress(NamedTuple):
     error: str | None
 
 
+@described
 class Rerun(NamedTuple):
     """The number of rows that are pending again."""
 

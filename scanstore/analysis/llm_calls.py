@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from scanstore.analysis import answer_cache, asking, calls
 from scanstore.analysis.calls import Call, Usage
 from scanstore.analysis.models import Analyzer, ModelCall
-from scanstore.db.domain import List, long, reads
+from scanstore.db.domain import long, reads
 from scanstore.db.pagination import check_window, listed
-from scanstore.db.rows import Removed, remove
+from scanstore.db.rows import Removed, Rows, remove
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.scans import Scans
@@ -70,7 +70,7 @@ class Models(Configs):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[ModelCall]:
+    ) -> Rows[ModelCall]:
         """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""
         check_window(limit, offset)
         query = calls.query(None if scan is None else Scans(self.db).get(scan).id, purpose, status)
@@ -85,7 +85,7 @@ class Models(Configs):
         return calls.get(call)
 
     @reads
-    def usage(self, scan: Scan | int | None = None) -> List[Usage]:
+    def usage(self, scan: Scan | int | None = None) -> Rows[Usage]:
         """Sum up calls, tokens, cost and seconds by model and purpose, of one scan or of all scans."""
         return calls.usage(self.db, None if scan is None else Scans(self.db).get(scan).id)
 

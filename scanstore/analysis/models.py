@@ -23,6 +23,7 @@ from scanstore.snapshots.models import Scan, ScanFileChunk
 class ScanConfig(Numbered, Timestamped):
     """The configuration of an analysis, one per scan. ``store.scans.analyze`` sets it and documents the columns."""
 
+    __shown__ = "scan: analysis_mode, scope | primary_analyzer, max_retries, pause_after"
     __rules__ = Rules(
         delete="call store.scans.analyze(scan, ...) to change it",
         fixed=columns("call store.scans.analyze(scan, ...)", "scan", "analysis_mode", "scope"),
@@ -80,6 +81,7 @@ class DraftFinding(Leased):
     it failed or was skipped.
     """
 
+    __shown__ = "severity status: title, file_path:line_number | vulnerability_type, confidence, vote_count, round"
     __rules__ = Rules(
         delete="call store.drafts.skip(draft, reason)",
         state={
@@ -175,6 +177,7 @@ _VOTES = "call store.drafts.record_votes(draft, votes)"
 class Vote(Numbered, Timestamped):
     """The decision of one model about a draft, in one round of its verification."""
 
+    __shown__ = "decision: draft, model_config, confidence | severity, round, created_at"
     __rules__ = Rules(create=_VOTES, delete="votes are kept; call store.scans.rerun(scan, to='verify')", frozen=_VOTES)
 
     if TYPE_CHECKING:
@@ -199,6 +202,7 @@ class Vote(Numbered, Timestamped):
 class VerifiedFinding(Leased):
     """A verified draft, with details from its votes; one per draft."""
 
+    __shown__ = "adjusted_severity status: title, draft | confidence"
     __rules__ = Rules(
         create=_VOTES,
         delete="call store.scans.rerun(scan, to='verify')",
@@ -244,6 +248,7 @@ class Analyzer(Numbered):
     store.
     """
 
+    __shown__ = ": model | created_at"
     __rules__ = Rules(create=_ANALYZER, frozen=_ANALYZER)
 
     key = peewee.TextField(unique=True)
@@ -259,6 +264,7 @@ class Analyzer(Numbered):
 class CachedAnswer(Numbered, Timestamped):
     """The answer of one analyzer about one content."""
 
+    __shown__ = ": analyzer | created_at"
     __rules__ = Rules(create=_ANSWER, frozen=_ANSWER)
 
     if TYPE_CHECKING:
@@ -289,6 +295,7 @@ class ModelCall(Numbered):
     first.
     """
 
+    __shown__ = "status: purpose, model, scan | prompt_tokens, completion_tokens, cost, latency_ms, started_at"
     __rules__ = Rules(create=_CALL, frozen=_CALL)
 
     if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from scanstore.analysis import lifecycle
 from scanstore.db.arguments import number_of
+from scanstore.db.rows import Rows
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.leases import engine
 from scanstore.leases.engine import QUEUES, Queue, Recovered, State
@@ -96,7 +97,7 @@ class Stage(LeasedWork[Row, int, "Scan | int"]):
 
     def _claim(
         self, scope: Scope | None, worker: str, limit: int, lease: float, values: Values = engine.NO_VALUES
-    ) -> list[Row]:
+    ) -> Rows[Row]:
         if limit == 1 and scope is not None:  # mostly: one statement
             one = self._claim_one(scope, worker, lease)
             if one is not None:
@@ -109,7 +110,7 @@ class Stage(LeasedWork[Row, int, "Scan | int"]):
             worker=worker, lease=lease, most=lifecycle.MOST[self.queue.kind], guard=lifecycle.RUNNING, more=self._more,
         )  # fmt: skip
 
-    def _claimed_one(self, one: tuple[Any, ...], worker: str, lease: float) -> list[Row]:
+    def _claimed_one(self, one: tuple[Any, ...], worker: str, lease: float) -> Rows[Row]:
         """The row of a single claim."""
         return self._claimed({one[0]: one[1]}, lease)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
 from scanstore.db.database import Database
-from scanstore.db.domain import List, reads
+from scanstore.db.domain import reads
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import SEVERITIES, Machine
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove
@@ -126,7 +127,7 @@ class Verified(Stage[VerifiedFinding]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[VerifiedFinding]:
+    ) -> Rows[VerifiedFinding]:
         """List the verified findings of a scan by severity and then age, optionally of one status.
 
         Raises InvalidArgument for an unknown status.

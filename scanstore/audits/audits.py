@@ -37,9 +37,10 @@ from scanstore.db.arguments import (
 )
 from scanstore.db.database import Database
 from scanstore.db.domain import List, reads
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import check_page, listed, paged
 from scanstore.db.processes import me
-from scanstore.db.rows import Removed, read, remove
+from scanstore.db.rows import Removed, Rows, read, remove
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -98,6 +99,7 @@ UPDATE audit_analyses SET verdict = ?, reviewed_by = ?, review_reason = ?, revie
 """
 
 
+@described
 class AuditStats(NamedTuple):
     """The number of audits by status, of analyses by verdict and of findings by severity, with zeros. Also the number
     of analyses that a person decided, and the mean compliance score (None without analyses).
@@ -224,7 +226,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         self._tell(key, "failed", owner, now, error=error[: engine.LAST_ERROR], status=status)
         return status
 
-    def retry(self, *items: AuditId, by: str | None = None) -> List[Task]:
+    def retry(self, *items: AuditId, by: str | None = None) -> Rows[Task]:
         """Let audits that failed for good wait again, with all their tries; return them. One transaction.
 
         ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
@@ -370,7 +372,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Task]:
+    ) -> Rows[Task]:
         """List audits, the newest first, optionally of a user, status, verdict or queue.
 
         Raises NotFound for an unknown user, InvalidArgument.
@@ -412,7 +414,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[AnalysisFinding]:
+    ) -> Rows[AnalysisFinding]:
         """List the findings of an audit in their original order, all or of one severity.
 
         Raises NotFound, InvalidArgument.

@@ -33,6 +33,7 @@ UNKNOWN = "unknown"  #: the author of an event if no name was given; the table r
 class Task(LeasedTask):
     """One document to audit. It is leased to a worker, see :mod:`scanstore.leases.engine`."""
 
+    __shown__ = "status: original_filename, queue | file_size, created_at, completed_at"
     __rules__ = Rules(
         state={
             "status": "call store.audits.complete, fail, cancel, release or retry",
@@ -77,6 +78,7 @@ class Analysis(Identified):
     ``machine_verdict`` stays.
     """
 
+    __shown__ = "verdict: equipment_type, test_type, equipment_tag | compliance_score, reviewed_by, reviewed_at"
     __rules__ = Rules(
         create=_COMPLETE, delete="call store.audits.remove(audit)", frozen="call store.audits.review or complete"
     )
@@ -109,6 +111,7 @@ class Analysis(Identified):
 class AnalysisFinding(Identified):
     """One finding of an audit; ``ordinal`` is its position in the given list, from 1."""
 
+    __shown__ = "severity: rule_id, message | analysis"
     __rules__ = Rules(fixed=columns(_COMPLETE, "analysis", "ordinal"))
 
     if TYPE_CHECKING:
@@ -135,6 +138,8 @@ class AnalysisFinding(Identified):
 
 class AuditEvent(Numbered):
     """An event of an audit. It cannot be changed. ``by`` is a person or a program, or "unknown"."""
+
+    __shown__ = "action by: task, analysis | created_at"
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()

@@ -14,10 +14,13 @@ import click
 from scanstore.cli import backup, graph, imports, provision, symbols, transfer, upkeep
 from scanstore.cli.analysis import recover
 from scanstore.cli.audits import audits
-from scanstore.cli.base import Group, Root, store_option, verbose_option
+from scanstore.cli.base import store_option, verbose_option
 from scanstore.cli.chunks import chunks
+from scanstore.cli.completion import completion, prepare
+from scanstore.cli.config import config
 from scanstore.cli.drafts import drafts
 from scanstore.cli.findings import findings
+from scanstore.cli.groups import Group, Root
 from scanstore.cli.jobs import jobs
 from scanstore.cli.library import library
 from scanstore.cli.llm import llm
@@ -45,14 +48,11 @@ Start here:
 
 \b
 Exit codes: 0 fine, 1 a problem was found or something failed, 2 wrong usage, 130 interrupted.
-The store is the file of --db, else of $SCANSTORE_DB, else scanstore.db. NO_COLOR=1 turns colours off.
-The key of an encrypted store is taken from $SCANSTORE_KEY.
+The store is the file of --db, else of $SCANSTORE_DB, of $DATABASE_URL, of the configuration (scanstore.toml, or
+[tool.scanstore] in pyproject.toml), else the nearest scanstore.db from the current folder upwards. `scanstore config
+show` says which. The key of an encrypted store is taken from $SCANSTORE_KEY. NO_COLOR=1 turns colours off.
 
-\b
-Shell completion, in your shell's start-up file:
-  bash  eval "$(_SCANSTORE_COMPLETE=bash_source scanstore)"
-  zsh   eval "$(_SCANSTORE_COMPLETE=zsh_source scanstore)"
-  fish  _SCANSTORE_COMPLETE=fish_source scanstore | source
+Shell completion: scanstore completion install
 """
 
 
@@ -81,7 +81,7 @@ for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
     symbols_group.add_command(_command)
 for _group in (
     chunks, drafts, findings, sarif, models, llm, library, plans, jobs, schedules, users, sessions, prompts, audits,
-    settings, migrate,
+    settings, config, migrate, completion,
 ):  # fmt: skip
     main.add_command(_group)
 findings.add_command(search_findings)
@@ -99,6 +99,7 @@ main.sections = {
     "People and audits": ("users", "sessions", "prompts", "audits"),
     "The file": (
         "check", "stats", "health", "backup", "restore", "dump", "load", "merge", "prune", "optimize", "vacuum",
-        "repair", "rekey", "migrate", "settings", "init", "seed", "drop",
+        "repair", "rekey", "migrate", "settings", "config", "init", "seed", "drop", "completion",
     ),
 }  # fmt: skip
+prepare(main)

@@ -16,6 +16,7 @@ import click
 
 from scanstore.cli.base import Failure, basic_options, find_scan, open_store, scan_argument
 from scanstore.cli.chunks import not_begun
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Fact, aside, count, fact_lines, json_lines, plain_text, say, tell, wants_json
 from scanstore.cli.streams import flush, is_terminal
 
@@ -58,6 +59,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 @click.option("--max-lost", type=click.IntRange(min=0), metavar="N", help="Lost leases that a row survives.")
 @click.option("--pause-after", callback=_limit, metavar="N|none", help="Errors in a row that pause it.")
 @basic_options
+@kept()
 def analyze(scan: str | None, **given: Any) -> None:
     """Start the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
 
@@ -208,6 +210,7 @@ def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
     """Make the command that calls `store.scans.<verb>`."""
 
     @basic_options
+    @kept()
     def turn(scan: str, **options: object) -> None:
         with open_store(write=True) as store:
             row = getattr(store.scans, verb)(find_scan(store, scan), **options)
@@ -261,6 +264,7 @@ cancel = _turn(
 @click.option("--to", type=click.Choice(STEPS), required=True, help="The step to go back to.")
 @click.option("--failed-only", is_flag=True, help="Only what failed in it.")
 @basic_options
+@kept()
 def rerun(scan: str, to: AnalysisStep, failed_only: bool) -> None:
     """Run a step of an analysis again.
 
@@ -285,6 +289,7 @@ def rerun(scan: str, to: AnalysisStep, failed_only: bool) -> None:
 @click.argument("risk", type=click.Choice(RISKS))
 @click.argument("pattern", nargs=-1, required=True)
 @basic_options
+@kept()
 def risk(scan: str, risk: Risk, pattern: tuple[str, ...]) -> None:
     """Set the risk of files. It decides the order in which they are analysed.
 
@@ -306,6 +311,7 @@ def risk(scan: str, risk: Risk, pattern: tuple[str, ...]) -> None:
 
 @click.command()
 @basic_options
+@kept("freed work stays free, and the next recover frees the rest")
 def recover() -> None:
     """Free the work of dead processes and expired leases. Workers do it too, when they look for work.
 

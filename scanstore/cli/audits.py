@@ -9,12 +9,12 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.base import basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
-    aside,
     card,
     count,
     dim,
@@ -23,8 +23,8 @@ from scanstore.cli.output import (
     plain_text,
     shown,
     size,
-    table,
     tell,
+    window,
 )
 from scanstore.cli.triage import by_option
 
@@ -37,6 +37,7 @@ STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
 VERDICTS = ("approved", "review", "rejected")
 
 AUDIT = click.argument("audit", metavar="ID")
+PER_PAGE = 1000
 
 
 @group
@@ -48,10 +49,9 @@ def audits() -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only audits with this status.")
 @click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False), help="Only audits with this verdict.")
 @click.option("--user", metavar="USER", help="Only audits of this user: an address or an id.")
-@limit_option(50)
-@rows_options
+@rows_options("id", "status", "verdict", "score", "document", limit=50)
 @basic_options
-def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | None, limit: int) -> None:
+def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | None) -> None:
     """List audits: id, status, verdict, score, document.
 
     The newest come first. With --json, each audit has its analysis, or null.
@@ -61,15 +61,20 @@ def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | 
       scanstore audits list --verdict review
     """
     with open_store() as store:
-        found = store.audits.list(user=user, status=status, verdict=verdict, limit=limit)
-        analyses = store.audits.analyses(found)
+        analyses: dict[str, Analysis] = {}
         columns: Columns[Task] = (
             "id",
             "status",
             Column("verdict", lambda row: analyses[row.id].verdict if row.id in analyses else None),
-            Column("score", lambda row: _score(analyses.get(row.id))),
+            Column(
+                "score",
+                lambda row: _score(analyses.get(row.id)),
+                key=lambda row: analyses[row.id].compliance_score if row.id in analyses else None,
+            ),
             Column("document", "original_filename"),
         )
+        found = store.audits.list(user=user, status=status, verdict=verdict, **window(parts.models.Task, columns))
+        analyses.update(store.audits.analyses(found))
         empty = none("audits", "add one with store.audits.add(user, filename, size)")
         listing(found, columns, empty, data=lambda row: row.to_dict() | {"analysis": analyses.get(row.id)})
 
@@ -157,6 +162,7 @@ def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
 @click.option("--reason", "-r", metavar="TEXT", required=True, help="The reason.")
 @by_option
 @basic_options
+@kept()
 def review(audit: str, verdict: ReviewVerdict, reason: str, by: str) -> None:
     """Approve or reject an audit, with a reason.
 
@@ -176,19 +182,9 @@ def review(audit: str, verdict: ReviewVerdict, reason: str, by: str) -> None:
 
 @audits.command()
 @AUDIT
-@click.option(
-    "--page", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="The number of the page."
-)
-@click.option(
-    "--per-page",
-    type=click.IntRange(min=1, max=1000),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="Events per page.",
-)
+@rows_options("time", "by", "action", "detail")
 @basic_options
-def trail(audit: str, page: int, per_page: int) -> None:
+def trail(audit: str) -> None:
     """Show the trail of an audit: time, author, action, details.
 
     The oldest events come first. Events cannot be changed.
@@ -198,10 +194,12 @@ def trail(audit: str, page: int, per_page: int) -> None:
       scanstore audits trail 019ab0c4-3f6e-7d3c-9a43-2f1f7f0b7e11
     """
     with open_store() as store:
-        found = store.audits.trail(audit, page=page, per_page=per_page)
-        tell(found, table(found.items, EVENTS))
-        if found.pages > 1 or not found.items:
-            aside(f"page {found.page} of {found.pages}, {count(found.total, 'event')} in all")
+        events: list[AuditEvent] = []
+        page = store.audits.trail(audit, per_page=PER_PAGE)
+        while page.items:
+            events += page.items
+            page = store.audits.trail(audit, page=page.page + 1, per_page=PER_PAGE)
+        listing(events, EVENTS)
 
 
 def _detail(event: AuditEvent) -> str:

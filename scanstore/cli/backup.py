@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, open_store, store_key, store_path
-from scanstore.cli.output import aligned, bar, count, note, plain_text, size, tell
+from scanstore.cli.base import basic_options, named_store_path, open_store, store_key, store_path
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import aligned, count, note, plain_text, size, tell
+from scanstore.cli.progress import progress
 
 if TYPE_CHECKING:
     from scanstore.maintenance.compaction import Compacted
@@ -24,18 +26,19 @@ MOST = 20  # ranges of pages that are listed
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep only so many of these copies.")
 @click.option("--verify/--no-verify", default=True, help="Read the copy again and check its structure. [default: on]")
 @basic_options
+@kept("an unfinished copy was removed")
 def backup(path: str | None, folder: str | None, keep: int | None, verify: bool) -> None:
     """Copy the store while others use it.
 
-    The copy is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name with the
-    time in it; --keep counts only these.
+    The copy at PATH is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name
+    with the time in it; --keep counts only these.
 
     \b
     Example:
       scanstore backup --folder /mnt/backups --keep 7
     """
-    with open_store() as store, bar("Copying") as progress:
-        made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=progress)
+    with open_store() as store, progress(f"Copying {store_path()}", "pages") as told:
+        made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=told)
     checked = f", verified in {made.verifying:.1f} s" if verify else ""
     lines = [f"{made.path}: {size(made.bytes)}, copied in {made.seconds:.1f} s{checked}"]
     tell(made, map(plain_text, lines + [f"removed {old}" for old in made.removed]))
@@ -44,24 +47,35 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
 @click.command()
 @click.argument("copy")
 @basic_options
+@kept("the store is as it was")
 def restore(copy: str) -> None:
-    """Restore the store from a COPY.
+    """Restore the store from COPY, which `scanstore backup` has made.
 
-    The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere.
+    The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere. One that
+    is above the current folder must be named with --db.
 
     \b
     Example:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
+    path = named_store_path()
+    with progress(f"Restoring {path}", "pages") as display:
 
-    with bar("Restoring") as progress:
-        done = parts.backup.restore(copy, store_path(), progress=progress, key=store_key())
+        def told(done: int, total: int) -> None:
+            if done == total:  # SQLite has written all of them
+                keep("the store is restored")
+            if display is not None:
+                display(done, total)
+
+        done = parts.backup.restore(copy, path, progress=told, key=store_key())
+    finish()
     lines = [f"{done.path}: restored, {size(done.bytes)}"]
     tell(done, map(plain_text, lines + [f"the file as it was: {done.kept}"] * bool(done.kept)))
 
 
 @click.command()
 @basic_options
+@kept("no row was changed")
 def vacuum() -> None:
     """Shrink the file to the size of its content.
 
@@ -72,11 +86,14 @@ def vacuum() -> None:
       scanstore vacuum
     """
     with open_store(write=True) as store:
-        _tell(store.path, store.vacuum())
+        with progress(f"Shrinking {store_path()}"):  # SQLite does not say how far it is
+            done = store.vacuum()
+        _tell(store.path, done)
 
 
 @click.command()
 @basic_options
+@kept("finished steps are kept; optimize it again")
 def optimize() -> None:
     """Optimize the store's indexes, and empty its log.
 
@@ -85,7 +102,9 @@ def optimize() -> None:
       scanstore optimize
     """
     with open_store(write=True) as store:
-        _tell(store.path, store.optimize())
+        with progress(f"Optimizing {store_path()}", "steps") as told:
+            done = store.optimize(progress=told)
+        _tell(store.path, done)
 
 
 def _tell(path: str, done: Compacted) -> None:
@@ -97,10 +116,11 @@ def _tell(path: str, done: Compacted) -> None:
 @click.argument("new")
 @basic_options
 @click.pass_context
+@kept("no new store was written")
 def repair(context: click.Context, damaged: str, new: str) -> None:
     """Save the rows that are left in a damaged store.
 
-    All rows that can be read of DAMAGED, and of its log, go into a new store at NEW. Ends with 1 unless every page
+    All rows of DAMAGED, and of its log, that can be read go into a new store at NEW. Ends with 1 unless every page
     was read and every table found; the pages that were not read and the tables that may have lost rows are named.
     DAMAGED is not changed and may also be a log that was set aside (NAME-wal.orphaned). Of an encrypted store,
     $SCANSTORE_KEY is the key, and that of the new one.
@@ -110,7 +130,9 @@ def repair(context: click.Context, damaged: str, new: str) -> None:
       scanstore repair scanstore.db saved.db
     """
 
-    done = parts.repair.repair(damaged, new, key=store_key())
+    with progress(f"Saving {damaged}", "pages") as told:
+        done = parts.repair.repair(damaged, new, key=store_key(), progress=told)
+    finish()
     tell({**done._asdict(), "whole": done.whole}, _saved(done))
     context.exit(0 if done.whole else 1)
 

@@ -5,25 +5,43 @@ Change here how a store is found and opened from the command line and which exce
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import shlex
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from scanstore import parts
-from scanstore.cli.output import CHOSEN, JSON, SEPARATED, here, note, note_json, plain_text, tree_folder
-from scanstore.cli.provenance import scan_line, target_here
-from scanstore.cli.streams import outputs
+from scanstore.cli import configuration as project
+from scanstore.cli.groups import Failure as Failure
+from scanstore.cli.groups import Group as Group
+from scanstore.cli.groups import Misuse as Misuse
+from scanstore.cli.interrupts import finish
+from scanstore.cli.output import (
+    CHOSEN,
+    JSON,
+    LIMIT,
+    LOGGED,
+    QUIET,
+    SEPARATED,
+    SORTED,
+    aside,
+    check_rows_options,
+    here,
+    is_quiet,
+    murmur,
+    note,
+    tree_folder,
+)
+from scanstore.cli.progress import progress
+from scanstore.cli.provenance import SAME, recorded_scans, scan_line, target_here
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
@@ -31,135 +49,23 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 DEFAULT_STORE = "scanstore.db"
-INTERRUPTED = 130
 _DB = "scanstore.cli.db"
 _TARGET = "scanstore.cli.target"
 _TOLD = "scanstore.cli.told"
+_PROJECT = "scanstore.cli.configuration"
+_PLACE = "scanstore.cli.location"
+_PASSED = "scanstore.cli.passed"
 MOST = 20  # targets that a message names
-
-
-class Failure(click.ClickException):
-    """One line on stderr; the command ends with 1."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(plain_text(message))
-
-
-class Misuse(Failure):
-    """One line on stderr; the command ends with 2."""
-
-    exit_code = 2
-
-
-class JsonFailure(click.ClickException):
-    """An error of a command that was called with `--json`: one JSON object on stderr."""
-
-    def show(self, file: object = None) -> None:
-        note_json({"error": self.message, "exit_code": self.exit_code})
-
-
-class JsonMisuse(JsonFailure):
-    """Wrong usage of a command that was called with `--json`."""
-
-    exit_code = 2
-
-
-class Group(click.Group):
-    """A group whose help lists the commands in the order of the file, not of the alphabet."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-class Root(Group):
-    """The outermost group. It lists the commands in sections, and translates the errors of all of them."""
-
-    sections: dict[str, tuple[str, ...]] = {}
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = formatter.width - 6 - max(map(len, self.commands))
-        for title, names in self.sections.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        for stream in outputs():
-            # What the terminal's encoding does not have is spelled out instead of raising.
-            if reconfigure := getattr(stream, "reconfigure", None):
-                reconfigure(errors="backslashreplace")
-        try:
-            return super().main(*args, **kwargs)
-        except Exception:  # a defect: its message may quote what strangers wrote, so it is not printed as it is
-            import traceback
-
-            if not kwargs.get("standalone_mode", True):
-                raise
-            for line in traceback.format_exc().splitlines():
-                note(line)
-            sys.exit(1)
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _refusals(), _plain_errors():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return self._invoke(ctx)
-        except click.ClickException as error:
-            if JSON not in ctx.meta:
-                raise
-            kind = JsonMisuse if error.exit_code == Misuse.exit_code else JsonFailure
-            raise kind(error.format_message()) from error
-
-    def _invoke(self, ctx: click.Context) -> object:
-        try:
-            with _refusals(), _plain_errors():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            note("Interrupted.", fresh_line=True)
-            ctx.exit(INTERRUPTED)
-        except Exception as error:
-            # Not imported before: a domain error can only come from a module that has imported it.
-            errors = sys.modules.get("scanstore.errors")
-            if errors is not None and isinstance(error, errors.ScanstoreError):
-                raise Failure(str(error)) from error
-            raise
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Say in one line what the system refused, help texts included."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # nobody reads any more: click ends silently
-        if error.errno == errno.ENOSPC:
-            raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
-        what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
-        raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
-        raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Escape what click says about arguments, which may be names of files that the shell has filled in."""
-    try:
-        yield
-    except click.UsageError as error:
-        if error.message.isprintable() or isinstance(error, click.exceptions.NoArgsIsHelpError):
-            raise
-        raise click.UsageError(plain_text(error.format_message()), error.ctx) from error
 
 
 # Options that commands have in common
 
 
-def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
-    if times:
+def _be_verbose(context: click.Context, _: click.Parameter, times: int) -> None:
+    if times and not context.resilient_parsing:  # a completion prints nothing
         import logging
 
+        context.meta[LOGGED] = True
         parts.logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
 
 
@@ -179,6 +85,8 @@ def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], No
 
     def remember(context: click.Context, _: click.Parameter, value: object) -> None:
         if value is not None and value is not False:
+            if key == SEPARATED and context.meta.get(key, value) != value:
+                raise click.UsageError("--csv and --tsv are both given; give one of them", context)
             context.meta[key] = value
 
     return remember
@@ -188,14 +96,29 @@ def _json_option(text: str) -> Callable[[Decorated], Decorated]:
     return click.option("--json", is_flag=True, expose_value=False, callback=_remember(JSON), help=text)
 
 
-#: `--db`, which may stand at any level.
-store_option = click.option(
+_db_option = click.option(
     "--db",
     metavar="FILE",
     expose_value=False,
     callback=_remember(_DB),
-    help=f"The store. [default: $SCANSTORE_DB, else {DEFAULT_STORE}]",
+    help="The store. [default: that of $SCANSTORE_DB, of $DATABASE_URL, of the configuration, else the nearest"
+    f" {DEFAULT_STORE} upwards]",
 )
+_quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember(QUIET),
+    help="Print results, warnings and errors only: no progress, no remarks.",
+)
+
+
+def store_option(command: Decorated) -> Decorated:
+    """Add the options that may stand at any level: `--db` and `--quiet`."""
+    return _db_option(_quiet_option(command))
+
+
 #: `--json`, which `listing`, `card` and `tell` follow.
 json_option = _json_option("Print one JSON document instead.")
 json_lines_option = _json_option("Print one JSON object per line instead.")
@@ -209,21 +132,48 @@ target_option = click.option(
 )
 
 
-def rows_options(command: Decorated) -> Decorated:
-    """Add the options of every list, which `listing` follows: `--csv`, `--tsv`, `--columns`."""
-    for name, separator in (("--tsv", "\t"), ("--csv", ",")):
-        command = click.option(
-            name,
-            flag_value=separator,
-            type=click.UNPROCESSED,
-            expose_value=False,
-            callback=_remember(SEPARATED),
-            help=f"Print {name[2:].upper()} with a head instead.",
-        )(command)
-    return click.option(
-        "--columns", metavar="NAMES", expose_value=False, callback=_remember(CHOSEN),
-        help="Print these columns only, such as id,status.",
-    )(command)  # fmt: skip
+def rows_options(*columns: str, limit: int | None = None) -> Callable[[Decorated], Decorated]:
+    """Return the options of every list with these columns, which `listing` follows: `--columns`, `--sort`, `--limit`,
+    `--csv`, `--tsv`.
+
+    Names that are no columns are refused before the command begins. ``limit`` is the default of `--limit`.
+    """
+
+    def add(command: Decorated) -> Decorated:
+        @functools.wraps(command)
+        def checked(*args: object, **options: object) -> object:
+            check_rows_options(columns)
+            return command(*args, **options)
+
+        for option in reversed(_rows_options(columns, limit)):
+            checked = option(checked)
+        return cast(Decorated, checked)
+
+    return add
+
+
+def _next_name(columns: Sequence[str], _: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the last of several names of columns."""
+    done, comma, last = incomplete.rpartition(",")
+    minus = "-" * last.startswith("-")
+    return [f"{done}{comma}{minus}{name}" for name in columns if f"{minus}{name}".startswith(last)]
+
+
+def _rows_options(
+    columns: Sequence[str], limit: int | None
+) -> list[Callable[[Callable[..., object]], Callable[..., object]]]:
+    def option(name: str, key: str, text: str, **more: Any) -> Callable[..., Callable[..., object]]:
+        return click.option(name, expose_value=False, callback=_remember(key), help=text, **more)
+
+    names = {"metavar": "NAMES", "shell_complete": functools.partial(_next_name, columns)}
+    number = click.IntRange(min=1)
+    return [
+        option("--columns", CHOSEN, f"Print these columns only: {', '.join(columns)}.", **names),
+        option("--sort", SORTED, "Sort by these columns; -NAME reverses the order.", **names),
+        option("--limit", LIMIT, "At most this many.", metavar="N", type=number, default=limit, show_default=True),
+        option("--csv", SEPARATED, "Print CSV with a head instead.", flag_value=",", type=click.UNPROCESSED),
+        option("--tsv", SEPARATED, "Print TSV with a head instead.", flag_value="\t", type=click.UNPROCESSED),
+    ]
 
 
 def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]:
@@ -234,12 +184,12 @@ def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]
 
 
 def basic_options(command: Decorated) -> Decorated:
-    """Add the options of every command: `--json` and `--db`."""
+    """Add the options of every command: `--json`, `--db` and `--quiet`."""
     return json_option(store_option(command))
 
 
 def group(command: Callable[[], None]) -> Group:
-    """Make a group of commands, named and described by a function, with the option `--db`."""
+    """Make a group of commands, named and described by a function, with the options `--db` and `--quiet`."""
     return click.group(cls=Group)(store_option(command))
 
 
@@ -270,25 +220,118 @@ def common(command: Decorated) -> Decorated:
 # The store
 
 
+def configuration() -> project.ProjectConfiguration:
+    """The configuration of the project that the current folder is in; it is read once, and only when it is needed."""
+    try:
+        found = _project()
+    except project.Refused as error:
+        raise Misuse(str(error)) from None
+    note_once(found.passed)
+    return found
+
+
+def _project() -> project.ProjectConfiguration:
+    meta = click.get_current_context().meta
+    if _PROJECT not in meta:
+        meta[_PROJECT] = project.read()
+    return cast(project.ProjectConfiguration, meta[_PROJECT])
+
+
+def note_once(lines: Iterable[str], say: Callable[[str], None] = note) -> None:
+    """Say each line once in a command, such as why a file of another user was passed over."""
+    told = click.get_current_context().meta.setdefault(_PASSED, set())
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            say(line)
+
+
 def store_path() -> str:
     """The path of the store that this command is about."""
-    given = click.get_current_context().meta.get(_DB)
-    return given if given is not None else os.environ.get("SCANSTORE_DB") or DEFAULT_STORE
+    found = _place()
+    note_once(found.passed)
+    if found.above:
+        note_once([f"store: {found.path}, {found.origin}"], murmur)
+    return found.path
+
+
+def _place() -> project.Location:
+    """The place of the store, which is the same for the whole command."""
+    given, places = given_store(), click.get_current_context().meta.setdefault(_PLACE, {})
+    if given not in places:
+        places[given] = location(given)
+    return cast(project.Location, places[given])
+
+
+def given_store() -> str | None:
+    """The value of `--db`."""
+    given: str | None = click.get_current_context().meta.get(_DB)
+    return given
+
+
+def location(given: str | None) -> project.Location:
+    """Return where the store is, if ``given`` is the value of ``--db``, and what says so."""
+    try:
+        if given is not None:
+            return project.Location(parts.locations.path_of(given, "--db"), "--db")
+        named = parts.locations.from_environment()
+        if named is not None:
+            return project.Location(named[1], f"${named[0]}")
+        return project.location(DEFAULT_STORE, _project)
+    except (project.Refused, parts.errors.InvalidArgument) as error:
+        raise Misuse(str(error)) from None
+
+
+def named_store_path(*, creates: bool = False) -> str:
+    """The same, for a command that fills, replaces or deletes the store, or changes what opens it: never one that was
+    found above the current folder.
+    """
+    found = _place()
+    if found.above:
+        other = f", or --db {DEFAULT_STORE} for a new one here" if creates else ""
+        raise Misuse(
+            f"the store {found.path} is not in the current folder ({found.origin});"
+            f" give --db {shlex.quote(found.path)} if it is meant{other}"
+        )
+    return store_path()
+
+
+def new_store_path() -> str:
+    """The same, for a command that makes a store: one that was found above is left alone."""
+    found = _place()
+    if found.origin == project.ABOVE:
+        name_store(DEFAULT_STORE)
+        aside(f"{found.path} is left alone; commands in this folder use the new store from now on")
+    return store_path()
 
 
 def db_option() -> str:
     """The ``--db`` that a further command needs to mean the same store, with a space before it; empty when none was
-    given, since $SCANSTORE_DB and the default are the same then.
+    given, or the one that is taken without it.
     """
-    given = click.get_current_context().meta.get(_DB)
-    if given is None or given == (os.environ.get("SCANSTORE_DB") or DEFAULT_STORE):
+    given = given_store()
+    if given is None:
         return ""
+    try:
+        if absolute(location(given).path) == absolute(location(None).path):
+            return ""
+    except click.ClickException:  # what would be taken without it cannot be used
+        pass
     return f" --db {shlex.quote(given)}"
+
+
+def absolute(path: str) -> str:
+    """The absolute path, if there is a current folder."""
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the current folder was deleted
+        return path
 
 
 def name_store(path: str) -> None:
     """Make a file that was given as an argument the store that this command is about."""
-    click.get_current_context().meta[_DB] = path
+    plain = parts.locations.is_plain(path)
+    click.get_current_context().meta[_DB] = path if plain else os.path.join(os.curdir, path)
 
 
 def store_key() -> str | None:
@@ -318,7 +361,8 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     try:
         store = Store(path, migrate=new)
     except parts.errors.OutdatedSchema:
-        done = parts.migrations.up(path, key=store_key())
+        with progress(f"Migrating {path}"):
+            done = parts.migrations.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
         store = Store(path)
@@ -328,6 +372,7 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
         store = Store(path, read_only=True)
     with store:
         yield store
+        finish()
 
 
 def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Scan:
@@ -342,22 +387,27 @@ def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Sca
 
 
 def note_scan(store: Store, scan: Scan) -> None:
-    """Say on stderr which scan an answer is from, and how many files have changed since; once for each scan."""
+    """Say on stderr which scan an answer is from, and how many files have changed since; once for each scan.
+
+    With `--quiet`, only if the answer may not be about the present files.
+    """
     told = click.get_current_context().meta.setdefault(_TOLD, set())
     if scan.id not in told:
         told.add(scan.id)
-        note(scan_line(store, scan))
+        line, state = scan_line(store, scan)
+        if not is_quiet() or state not in ("", SAME):
+            note(line + state)
 
 
 def _chosen(store: Store, given: str | None, findings: bool) -> Scan:
-    latest = store.findings.latest if findings else store.scans.latest
+    latest = store.findings.latest if findings else recorded_scans(store).latest
     if given is None or not given.strip():
         target = find_target(store, trees=not findings)
         return latest() if target is None else latest(target)
     if chosen_target() is not None:
         raise Misuse(f"a scan has its target: leave out {given!r} or --target")
     if is_one_scan(given):
-        return store.scans.get(int(given))
+        return recorded_scans(store).get(int(given))
     name = named_target(store, given)
     if name is None:
         raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
@@ -372,7 +422,7 @@ def chosen_target() -> str | None:
 
 def named_target(store: Store, given: str) -> str | None:
     """The target meant by its name, or by a path that leads there."""
-    known = {each.target for each in store.scans.targets()}
+    known = {each.target for each in recorded_scans(store).targets()}
     return next((name for name in (given, root_name(given)) if name in known), None)
 
 

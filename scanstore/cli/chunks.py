@@ -8,8 +8,9 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
-from scanstore.cli.base import Failure, common, find_scan, group, limit_option, open_store, recorded_path, rows_options
-from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell
+from scanstore.cli.base import Failure, common, find_scan, group, open_store, recorded_path, rows_options
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,10 +70,9 @@ def _state_lines(scan: Scan, found: State, due: str | None) -> Iterator[str]:
 @chunks.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--file", metavar="FILE", help="Only those of this file of the scan.")
-@limit_option()
-@rows_options
+@rows_options("id", "place", "part", "status", "remark")
 @common
-def list_(status: ChunkStatus | None, file: str | None, limit: int | None, scan: str | None) -> None:
+def list_(status: ChunkStatus | None, file: str | None, scan: str | None) -> None:
     """List the chunks of a scan: id, place, type, status.
 
     \b
@@ -82,9 +82,6 @@ def list_(status: ChunkStatus | None, file: str | None, limit: int | None, scan:
     with open_store() as store:
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
-        found = store.chunks.list(where, status=status, file=path, limit=limit)
-        if not found:
-            known_file(store, where, path)
         columns: Columns[ScanFileChunk] = (
             place_column(where),
             Column("part", lambda row: " ".join(filter(None, (row.chunk_type, row.symbol_name)))),
@@ -92,6 +89,10 @@ def list_(status: ChunkStatus | None, file: str | None, limit: int | None, scan:
             "id",
             Column("remark", _remark),
         )
+        only = window(parts.models.ScanFileChunk, columns)
+        found = store.chunks.list(where, status=status, file=path, **only)
+        if not found:
+            known_file(store, where, path)
         listing(found, columns, f"no chunks {'like that ' if narrowed() else ''}in scan {where.id}")
 
 
@@ -106,6 +107,7 @@ def _remark(chunk: ScanFileChunk) -> str:
 @chunks.command()
 @click.argument("chunk", nargs=-1, type=click.IntRange(min=1))
 @common
+@kept()
 def retry(chunk: tuple[int, ...], scan: str | None) -> None:
     """Retry failed chunks, those with the ids CHUNK, by default all of a scan.
 

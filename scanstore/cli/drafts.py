@@ -14,12 +14,23 @@ from scanstore.cli.base import (
     common,
     find_scan,
     group,
-    limit_option,
     open_store,
     recorded_path,
     rows_options,
 )
-from scanstore.cli.output import Column, Columns, Fact, Section, card, count, listing, place_column, places, table
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    Fact,
+    Section,
+    card,
+    count,
+    listing,
+    place_column,
+    places,
+    table,
+    window,
+)
 
 if TYPE_CHECKING:
     from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
@@ -29,6 +40,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
 SEVERITIES = ("critical", "high", "medium", "low", "info")
+FOUND = ("id", "place", "severity", "status", "type", "title")  # the columns of a draft or a finding
 
 
 @group
@@ -40,12 +52,9 @@ def drafts() -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
-@limit_option()
-@rows_options
+@rows_options(*FOUND)
 @common
-def list_(
-    status: DraftStatus | None, severity: Severity | None, file: str | None, limit: int | None, scan: str | None
-) -> None:
+def list_(status: DraftStatus | None, severity: Severity | None, file: str | None, scan: str | None) -> None:
     """List the drafts of a scan: id, place, severity, status, type, title.
 
     \b
@@ -55,11 +64,13 @@ def list_(
     with open_store() as store:
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
-        found = store.drafts.list(where, status=status, severity=severity, file=path, limit=limit)
+        columns = found_columns(where)
+        only = window(parts.models.DraftFinding, columns)
+        found = store.drafts.list(where, status=status, severity=severity, file=path, **only)
         if not found:
             known_file(store, where, path)
         empty = f"no drafts {'like that ' if narrowed() else ''}in scan {where.id}{_unasked(where)}"
-        listing(found, found_columns(where), empty)
+        listing(found, columns, empty)
 
 
 def _unasked(scan: Scan) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import known_tool, narrowed, reported_file
 from scanstore.cli.base import (
     basic_options,
@@ -15,23 +16,24 @@ from scanstore.cli.base import (
     find_scan,
     group,
     is_one_scan,
-    limit_option,
     open_store,
     recorded_path,
     rows_options,
     target_option,
 )
-from scanstore.cli.drafts import SEVERITIES, found_columns, percent, place_of, vote_section, votes_json
-from scanstore.cli.output import Column, Fact, aside, card, listing, plain_text, table, tell, wants_json
+from scanstore.cli.drafts import FOUND, SEVERITIES, found_columns, percent, place_of, vote_section, votes_json
+from scanstore.cli.output import Column, Fact, card, listing, note, plain_text, window
 from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
+    from scanstore.db.words import FindingState
     from scanstore.findings.models import Finding, Suppression
     from scanstore.snapshots.models import Scan
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")
 CHANGES = (*STATES, "not_checked")
+SHOWN: tuple[FindingState, ...] = ("new", "reopened", "updated", "fixed")  # changes that `diff` lists
 
 
 @group
@@ -45,9 +47,10 @@ def findings() -> None:
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
 @click.option("--state", type=click.Choice(CHANGES, case_sensitive=False), help="Only those that became this.")
 @click.option("--tool", metavar="TOOL", help="Only those of this tool.")
+@click.option("--rule", metavar="RULE", help="Only those that this rule found.")
+@click.option("--cwe", metavar="CWE", help="Only those of this CWE, such as CWE-79 or 79.")
 @click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
-@limit_option()
-@rows_options
+@rows_options(*FOUND, "suppression")
 @common
 def list_(file: str | None, scan: str | None, **only: Any) -> None:
     """List the findings of a target, the most severe first: id, place, severity, status, type, title.
@@ -63,6 +66,9 @@ def list_(file: str | None, scan: str | None, **only: Any) -> None:
     with open_store() as store:
         where = find_scan(store, scan, findings=True)
         path = None if file is None else recorded_path(where, file)
+        held: dict[int, Suppression] = {}
+        columns = (*found_columns(where), _hidden_column(held))
+        only |= window(parts.models.Finding, columns)
         if is_one_scan(scan):
             found = store.findings.list(where, file=path, **only)
             troubles = store.findings.troubles(scan=where)
@@ -73,11 +79,11 @@ def list_(file: str | None, scan: str | None, **only: Any) -> None:
         if not found:
             known_tool(store, where.target, only["tool"])
             reported_file(store, where.target, path)
-        held = store.findings.suppressed(found)
+        held.update(store.findings.suppressed(found))
         place = f"scan {where.id}" + ("" if is_one_scan(scan) else f" or before, of {where.target}")
         listing(
             found,
-            (*found_columns(where), _hidden_column(held)),
+            columns,
             f"no findings {'like that ' if narrowed() else ''}in {place}",
             data=lambda row: {**row.to_dict(), "state": row.state, "suppression": held.get(row.id)},
         )
@@ -126,9 +132,14 @@ def show(finding: int) -> None:
 @findings.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@click.option(
+    "--change", "wanted", multiple=True, type=click.Choice(CHANGES, case_sensitive=False),
+    help="Only those that became this; may be repeated. [default: new, reopened, updated, fixed]",
+)  # fmt: skip
+@rows_options("id", "change", *FOUND[1:], "suppression")
 @target_option
 @basic_options
-def diff(a: str | None, b: str | None) -> None:
+def diff(a: str | None, b: str | None, wanted: tuple[FindingState, ...]) -> None:
     """Compare the findings of two scans: new, reopened, updated, fixed.
 
     Not checked are those of A that were not looked for since. B is by default the latest scan of A's target that
@@ -141,16 +152,18 @@ def diff(a: str | None, b: str | None) -> None:
     with open_store() as store:
         first, second = find_pair(store, a, b, findings=True)
         found = store.findings.diff(first, second)
-        rows = [*found.new, *found.reopened, *found.updated, *found.fixed]
+        rows = [row for name in wanted or SHOWN for row in getattr(found, name)]
         names = {row.id: name for name, part in found._asdict().items() for row in part}
         held = store.findings.suppressed(rows)
         change: Column[Finding] = Column("change", lambda row: names[row.id])
-        columns = (change, *found_columns(second), _hidden_column(held))
-        tell({"a": first.id, "b": second.id, **found._asdict()}, table(rows, columns))
-        if not wants_json():
-            warn(store.findings.troubles(scan=second))
+        listing(
+            rows,
+            (change, *found_columns(second), _hidden_column(held)),
+            data=lambda row: {**row.to_dict(), "change": names[row.id], "suppression": held.get(row.id)},
+        )
+        warn(store.findings.troubles(scan=second))
         counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
-        aside(f"from scan {first.id} to scan {second.id}: {counts}")
+        note(f"from scan {first.id} to scan {second.id}: {counts}")
 
 
 def _facts(row: Finding, scan: Scan | None, held: Suppression | None) -> list[Fact]:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import limits
-from scanstore.cli.base import Misuse, common, find_scan, open_store, recorded_path, scan_option, store_option
+from scanstore.cli.base import (
+    Misuse,
+    common,
+    find_scan,
+    open_store,
+    recorded_path,
+    rows_options,
+    scan_option,
+    store_option,
+)
 from scanstore.cli.output import Column, Columns, listing, place_column, say
 from scanstore.cli.symbols import pick_symbol
 
@@ -38,6 +47,7 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
         "--depth", callback=_steps, default=depth, show_default=True, metavar="N|all", help="Steps to follow."
     )
     @click.option("--guesses/--no-guesses", default=guesses, show_default=True, help="Follow guessed references too.")
+    @rows_options("place", "steps", "type", "name", "trust")
     @common
     def ask(symbol: str, depth: int | None, guesses: bool, scan: str | None) -> None:
         with open_store() as store:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from scanstore.cli.absence import limits, nothing_in
 from scanstore.cli.base import common, find_scan, open_store, recorded_path, rows_options
-from scanstore.cli.output import Column, Columns, listing, place_column, places, plain_text, tell
+from scanstore.cli.output import Column, Columns, listing, place_column, places, row_limit
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.symbols.models import ImportRelation
 
+IMPORTS = ("place", "resolution", "module", "names", "file")  # the columns of import statements
+
 
 @click.command()
 @click.argument("file")
-@rows_options
+@rows_options(*IMPORTS)
 @common
 def imports(file: str, scan: str | None) -> None:
     """List the import statements of FILE, with the file of the tree that each one means.
@@ -30,7 +31,7 @@ def imports(file: str, scan: str | None) -> None:
     with open_store() as store:
         where = find_scan(store, scan)
         path = recorded_path(where, file)
-        found = store.symbols.imports(path, scan=where)
+        found = store.symbols.imports(path, scan=where, limit=row_limit())
         listing(found, _import_columns(where))
         if not found:
             nothing_in(store, where, path, f"{file} imports nothing")
@@ -49,7 +50,7 @@ def _import_columns(scan: Scan) -> Columns[ImportRelation]:
 
 @click.command()
 @click.argument("file")
-@rows_options
+@rows_options("file")
 @common
 def importers(file: str, scan: str | None) -> None:
     """List the files that import FILE.
@@ -61,7 +62,7 @@ def importers(file: str, scan: str | None) -> None:
     with open_store() as store:
         where = find_scan(store, scan)
         path = recorded_path(where, file)
-        found = store.symbols.importers(path, scan=where)
+        found = store.symbols.importers(path, scan=where, limit=row_limit())
         place = places(where)
         listing(found, [Column("file", lambda path: place(path, None))])
         if not found:
@@ -69,6 +70,7 @@ def importers(file: str, scan: str | None) -> None:
 
 
 @click.command()
+@rows_options("number", "files", "names")
 @common
 def cycles(scan: str | None) -> None:
     """List groups of files that import each other, largest first.
@@ -79,20 +81,19 @@ def cycles(scan: str | None) -> None:
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.import_cycles(scan=where)
-        tell(found, _cycle_lines(found, where))
+        found = store.symbols.import_cycles(scan=where, limit=row_limit())
+        place = places(where)
+        columns: Columns[tuple[int, list[str]]] = (
+            Column("number", lambda row: row[0], right=True),
+            Column("files", lambda row: len(row[1]), right=True),
+            Column("names", lambda row: ", ".join(place(path, None) for path in row[1])),
+        )
+        listing(enumerate(found, 1), columns, data=lambda row: row[1])
         limits(store, where, "imports", "" if found else f"no files of scan {where.id} import each other")
 
 
-def _cycle_lines(cycles: list[list[str]], scan: Scan) -> Iterator[str]:
-    place = places(scan)
-    for number, group in enumerate(cycles, 1):
-        yield f"cycle {number}: {len(group)} files"
-        yield from (f"  {plain_text(place(path, None))}" for path in group)
-
-
 @click.command()
-@rows_options
+@rows_options(*IMPORTS)
 @common
 def unresolved(scan: str | None) -> None:
     """List imports that name a module of this tree which is not there.
@@ -105,7 +106,7 @@ def unresolved(scan: str | None) -> None:
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.unresolved_imports(scan=where)
+        found = store.symbols.unresolved_imports(scan=where, limit=row_limit())
         listing(found, _import_columns(where))
         message = f"every import of scan {where.id} that means this tree was found in it"
         limits(store, where, "imports", "" if found else message)

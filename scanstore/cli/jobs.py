@@ -5,15 +5,17 @@ The work itself is code of the user's: a module with a mapping of job types to f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, Misuse, basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.base import Failure, Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
+from scanstore.cli.interrupts import INTERRUPTED, keep, kept
 from scanstore.cli.output import (
     Column,
     Columns,
@@ -29,6 +31,7 @@ from scanstore.cli.output import (
     table,
     tell,
     wants_json,
+    window,
 )
 from scanstore.cli.streams import flush
 
@@ -97,6 +100,7 @@ def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @click.option("--at", "run_at", metavar="TIME", callback=_moment, help="Not before this time.")
 @click.option("--priority", type=int, default=0, metavar="N", help="The highest first. [default: 0]")
 @basic_options
+@kept("no job was added")
 def add(type: str, **given: Any) -> None:
     """Add a job of a TYPE that some worker knows. Creates the store if it is missing.
 
@@ -114,8 +118,7 @@ def add(type: str, **given: Any) -> None:
 @click.option("--type", metavar="TYPE", help="Only those of this type.")
 @click.option("--parent", metavar="ID", help="Only the parts of this job.")
 @click.option("--scene", metavar="ID", help="Only those about this scene.")
-@limit_option()
-@rows_options
+@rows_options("id", "status", "progress", "type", "remark")
 @basic_options
 def list_(**only: Any) -> None:
     """List jobs, the newest first: status, progress, type, id, message or error.
@@ -125,7 +128,7 @@ def list_(**only: Any) -> None:
       scanstore jobs list --status failed --limit 20
     """
     with open_store() as store:
-        found = store.jobs.list(**only)
+        found = store.jobs.list(**only, **window(parts.models.Job, COLUMNS))
         listing(found, COLUMNS, none("jobs", "add one with: scanstore jobs add TYPE"))
 
 
@@ -144,7 +147,7 @@ def _line(text: str | None) -> str:
 
 COLUMNS: Columns[Job] = (
     "status",
-    Column("progress", lambda row: f"{row.progress} %", right=True),
+    Column("progress", lambda row: f"{row.progress} %", right=True, key="progress"),
     "type",
     "id",
     Column("remark", _remark),
@@ -208,6 +211,7 @@ def _facts(row: Job, scenes: list[str]) -> list[Fact]:
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @basic_options
+@kept()
 def cancel(ids: tuple[str, ...]) -> None:
     """Cancel jobs, and their parts: all of them or none.
 
@@ -226,6 +230,7 @@ def cancel(ids: tuple[str, ...]) -> None:
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @basic_options
+@kept()
 def retry(ids: tuple[str, ...]) -> None:
     """Retry jobs that failed or were cancelled: all of them or none.
 
@@ -250,10 +255,11 @@ def retry(ids: tuple[str, ...]) -> None:
 )
 @basic_options
 @click.pass_context
+@kept("no job was claimed")
 def work(
     context: click.Context, place: str, types: tuple[str, ...], until_empty: bool, lease: float, poll: float
 ) -> None:
-    """Work on jobs until interrupted. The running job is finished first.
+    """Work on jobs until interrupted. The running job is finished first; the command ends with 130 then.
 
     A handler gets the job: job.meta is its input, job.update_progress(50)
     says how far it is and is False when it was cancelled, job.store is the store. Interrupt it twice to give up the
@@ -266,16 +272,29 @@ def work(
     handlers = _handlers(place)
     with open_store(write=True) as store:
         aside(f"working on {', '.join(types or handlers)}; Ctrl-C stops")
+        ended: Counter[str] = Counter()
+        keep(lambda: f"{_tally(ended) or 'no job was finished'}; the running job was released")
+
+        def count_ended(job: Job) -> None:
+            ended["waiting" if job.status == "pending" else str(job.status)] += 1
+            if not wants_json():
+                _say_ended(job)
+
         done = store.jobs.run_worker(
-            handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll,
-            ended=None if wants_json() else _say_ended,
-        )  # fmt: skip
+            handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll, ended=count_ended
+        )
         left = list(_left(store, types or tuple(handlers)))
-        did = ", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number)
+        did = _tally(done._asdict())
+        if done.interrupted:
+            did = f"Interrupted: {did or 'no job was finished'}; the others wait."
         tell(done, (), did or ("no jobs that could be claimed" if left else "no jobs"))
         for line in left:
             note(line)
-    context.exit(1 if done.failed else 0)
+    context.exit(INTERRUPTED if done.interrupted else 1 if done.failed else 0)
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in counts.items() if number and name != "interrupted")
 
 
 def _left(store: Store, types: tuple[str, ...]) -> Iterator[str]:
@@ -309,6 +328,7 @@ def _handlers(place: str) -> dict[str, Handler]:
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep this many of the newest.")
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only counted.")
 @basic_options
+@kept()
 def prune(older_than: timedelta | None, keep_last: int | None, yes: bool) -> None:
     """Remove finished jobs, each with all its parts or not at all.
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
 from scanstore.cli.absence import narrowed
-from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
-from scanstore.cli.output import Column, Columns, aligned, aside, count, listing, tell
+from scanstore.cli.base import Failure, basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    aligned,
+    aside,
+    caution,
+    check_rows_options,
+    count,
+    listing,
+    row_limit,
+    tell,
+)
+from scanstore.cli.progress import BYTES, Display, progress
 from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
@@ -21,6 +35,7 @@ if TYPE_CHECKING:
 
 REASONS = 10  # rejected records that are listed
 KINDS = ("scene", "performer", "tag", "studio")
+SCENE, NAMED = ("id", "date", "title", "studio"), ("id", "name", "scenes")  # the columns of scenes, and of other kinds
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS, case_sensitive=False), default="scene", show_default=True, help="Of what."
 )
@@ -38,6 +53,7 @@ def library() -> None:
 @click.option("--strict", is_flag=True, help="Fail at the first record that cannot be written.")
 @click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
 @basic_options
+@kept("written records are kept, and the next sync continues")
 def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: bool) -> None:
     """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
 
@@ -56,8 +72,9 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
         _opened(file) as stream,
         open_store(create=True) as store,
         store.library.sync(kind, take_over=take_over) as run,
+        progress(f"Syncing {name}", BYTES) as display,
     ):
-        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name), run=run, strict=strict)
+        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name, display), run=run, strict=strict)
         unseen = run.prune_unseen(dry_run=not prune) if sum(counts[:3]) or prune else []
     said = [
         count(sum(counts[:3]), kind) + f": {counts.created:,} created, {counts.updated:,} updated, "
@@ -72,9 +89,9 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
     data = {"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0}
     tell(data, "; ".join(said))
     for rejection in counts.rejections[:REASONS]:
-        aside(f"rejected: {rejection.reason}")
+        caution(f"rejected: {rejection.reason}")
     if counts.rejected > REASONS:
-        aside(f"{count(counts.rejected - REASONS, 'more record')} rejected; --json lists the first 100")
+        caution(f"{count(counts.rejected - REASONS, 'more record')} rejected; --json lists the first 100")
     if unseen and not prune:
         aside(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
              "--prune removes what a full listing lacks")  # fmt: skip
@@ -86,10 +103,9 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
 @click.option("--tag", metavar="ID|NAME", help="Only scenes with this tag.")
 @click.option("--studio", metavar="ID|NAME", help="Only scenes of this studio.")
 @click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
-@limit_option()
-@rows_options
+@rows_options(*dict.fromkeys(SCENE + NAMED))
 @basic_options
-def list_(kind: LibraryKind, organized: bool | None, limit: int | None, **only: str | None) -> None:
+def list_(kind: LibraryKind, organized: bool | None, **only: str | None) -> None:
     """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.
 
     With --json scenes are the records that sync takes.
@@ -102,15 +118,16 @@ def list_(kind: LibraryKind, organized: bool | None, limit: int | None, **only: 
     given = {name: value for name, value in only.items() if value is not None}
     if kind != "scene" and (given or organized is not None):
         raise click.UsageError(f"--{next(iter(given), 'organized')} is about scenes; leave out --kind {kind}")
+    check_rows_options(SCENE if kind == "scene" else NAMED)
     with open_store() as store:
         if kind == "scene":
             wanted: Any = {name: _one(store, cast("NamedKind", name), value) for name, value in given.items()}
-            scenes = store.library.list(organized=organized, limit=limit, **wanted)
+            scenes = store.library.list(organized=organized, limit=row_limit(), **wanted)
             hint = f"no scenes {'like that' if narrowed() else 'yet; write some with: scanstore library sync FILE'}"
             listing(store.library.records(scenes), SCENES, hint)
         else:
             hint = f"no {kind}s yet; write some with: scanstore library sync FILE{_of(kind)}"
-            listing(store.library.names(kind, limit=limit), ("id", "name", Column("scenes", right=True)), hint)
+            listing(store.library.names(kind, limit=row_limit()), ("id", "name", Column("scenes", right=True)), hint)
 
 
 @library.command()
@@ -147,10 +164,14 @@ def _opened(file: str) -> AbstractContextManager[BinaryIO]:
         raise Failure(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
 
 
-def _records(lines: Iterable[bytes], file: str) -> Iterator[object]:
+def _records(stream: BinaryIO, file: str, display: Display | None) -> Iterator[object]:
     import json
 
-    for number, line in enumerate(lines, 1):
+    done, total = 0, os.fstat(stream.fileno()).st_size if display is not None and stream.seekable() else 0
+    for number, line in enumerate(stream, 1):
+        done += len(line)
+        if display is not None:
+            display(done, total)
         if line.strip():
             try:
                 yield json.loads(line)

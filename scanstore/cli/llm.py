@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import basic_options, find_scan, group, open_store
-from scanstore.cli.output import Column, Columns, table, tell
+from scanstore.cli.base import basic_options, find_scan, group, open_store, rows_options
+from scanstore.cli.output import Column, aside, listing
 
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Usage
@@ -20,6 +20,9 @@ def llm() -> None:
 
 @llm.command()
 @click.option("--scan", metavar="SCAN", help="Only calls for this scan: its id, or a target. [default: all calls]")
+@rows_options(
+    "model", "purpose", "calls", "answered", "failed", "running", "tokens in", "tokens out", "cost", "seconds"
+)
 @basic_options
 def usage(scan: str | None) -> None:
     """Show calls, tokens, cost and seconds by model and purpose, and the total.
@@ -33,19 +36,23 @@ def usage(scan: str | None) -> None:
     with open_store() as store:
         where = None if scan is None else find_scan(store, scan)
         found = store.llm.usage(where)
-        numbers = list(zip(*found, strict=True))[2:]
-        rows = [*found, type(found[0])("total", "", *map(sum, numbers))] if len(found) > 1 else found
         empty = "no model was called" + ("" if where is None else f" for scan {where.id}")
-        tell(found, table(rows, COLUMNS, head=True), empty)
+        listing(found, COLUMNS, empty)
+        if len(found) > 1:
+            total = [sum(numbers) for numbers in list(zip(*found, strict=True))[2:]]
+            row = type(found[0])("", "", *total)
+            figures = ", ".join(f"{column.name} {column.cell(row)}" for column in COLUMNS[2:])
+            aside(f"total: {figures}")
 
 
 def _figure(name: str, field: str = "", form: str = ",") -> Column[Usage]:
-    return Column(name, lambda row: format(getattr(row, field or name), form), right=True)
+    key = field or name
+    return Column(name, lambda row: format(getattr(row, key), form), right=True, key=key)
 
 
-COLUMNS: Columns[Usage] = (
-    "model",
-    "purpose",
+COLUMNS: tuple[Column[Usage], ...] = (
+    Column("model"),
+    Column("purpose"),
     _figure("calls"),
     _figure("answered"),
     _figure("failed"),

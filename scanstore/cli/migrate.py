@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, existing_store_path, group, rows_options, store_key
+from scanstore.cli.base import basic_options, existing_store_path, group, named_store_path, rows_options, store_key
+from scanstore.cli.interrupts import finish, kept
 from scanstore.cli.output import Column, Columns, listing, plain_text, tell
+from scanstore.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +24,7 @@ def migrate() -> None:
 
 
 @migrate.command()
-@rows_options
+@rows_options("name", "applied", "state")
 @basic_options
 def status() -> None:
     """List every migration, and when it was applied to the store.
@@ -43,6 +45,7 @@ def status() -> None:
 @migrate.command()
 @click.option("--to", metavar="NAME", help="The last one to apply, by name or number. [default: the newest]")
 @basic_options
+@kept()
 def up(to: str | None) -> None:
     """Apply pending migrations, all or none. A copy of the file is made first.
 
@@ -51,7 +54,10 @@ def up(to: str | None) -> None:
       scanstore migrate up
     """
 
-    done = parts.migrations.up(existing_store_path(), to=to, key=store_key())
+    path = existing_store_path()
+    with progress(f"Migrating {path}"):
+        done = parts.migrations.up(path, to=to, key=store_key())
+    finish()
     _tell(done, "applied", "nothing to do: no migration is pending")
 
 
@@ -59,17 +65,22 @@ def up(to: str | None) -> None:
 @click.option("--to", metavar="NAME", help="Undo every one after this, by name or number; 0 undoes all.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Without --to: how many.")
 @basic_options
+@kept()
 def down(to: str | None, steps: int) -> None:
     """Roll back migrations, all or none. A copy of the file is made first.
 
-    The rows of tables that go are lost, except in that copy.
+    The rows of tables that go are lost, except in that copy. A store above the current folder must be named with --db.
 
     \b
     Example:
       scanstore migrate down --to 1
     """
 
-    done = parts.migrations.down(existing_store_path(), to=to, steps=steps, key=store_key())
+    named_store_path()
+    path = existing_store_path()
+    with progress(f"Migrating {path}"):
+        done = parts.migrations.down(path, to=to, steps=steps, key=store_key())
+    finish()
     _tell(done, "rolled back", "nothing to do: no migration to roll back")
 
 

@@ -13,7 +13,8 @@ import click
 from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Decorated, Misuse, basic_options, group, open_store, rows_options
-from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell, window
 from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _roles(model: ModelConfig) -> str:
 @click.argument("name")
 @_settings
 @basic_options
+@kept()
 def add(name: str, **given: object) -> None:
     """Add a model under a NAME. Creates the store if it is missing.
 
@@ -134,7 +136,7 @@ def _limits(model: ModelConfig) -> str:
 
 
 @models.command("list")
-@rows_options
+@rows_options("name", "roles", "limits", "key", "address")
 @basic_options
 def list_() -> None:
     """List the models: name, roles, limits, key, address.
@@ -151,7 +153,8 @@ def list_() -> None:
         Column("address", "base_url"),
     )
     with open_store() as store:
-        listing(store.llm.list(), columns, none("models", "add one with: scanstore models add NAME"), data=_dict)
+        found = store.llm.list(**window(parts.models.ModelConfig, columns))
+        listing(found, columns, none("models", "add one with: scanstore models add NAME"), data=_dict)
 
 
 @models.command()
@@ -191,6 +194,7 @@ def _facts(model: ModelConfig, held: int, waiting: int) -> list[Fact]:
 @click.argument("name")
 @_settings
 @basic_options
+@kept()
 def update(name: str, **given: object) -> None:
     """Change the given settings of a model. A new limit of calls holds at once, for those who wait already.
 
@@ -209,6 +213,7 @@ def update(name: str, **given: object) -> None:
 @models.command()
 @click.argument("name")
 @basic_options
+@kept()
 def remove(name: str) -> None:
     """Remove a model that has not voted. What its calls cost stays on record.
 

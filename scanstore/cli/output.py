@@ -13,25 +13,33 @@ import codecs
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from numbers import Number
+from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, cast
 
 import click
 
 from scanstore import parts
-from scanstore.cli.streams import binary_output, errors, is_terminal
+from scanstore.cli import drawing, sorting
+from scanstore.cli.streams import binary_output, is_terminal
 from scanstore.db import paths
 from scanstore.db.plain_text import plain_text as plain_text
 
 if TYPE_CHECKING:
+    from scanstore.db.fields import Base
     from scanstore.snapshots.models import Scan
 
 _Row = TypeVar("_Row", contravariant=True)
 
 JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
+ASKED = "scanstore.cli.asked"  # in the context of a command line with --json, whether or not the command knows it
 SEPARATED = "scanstore.cli.separated"  # in the context of a command with --csv or --tsv: the separator
 CHOSEN = "scanstore.cli.columns"  # in the context of a command with --columns: the names of the columns
+QUIET = "scanstore.cli.quiet"  # in the context of a command that was called with --quiet
+LOGGED = "scanstore.cli.logged"  # in the context of a command that was called with --verbose
+FINISHED = "scanstore.cli.finished"  # in the context of a command whose work is done
+SORTED = "scanstore.cli.sort"  # in the context of a command with --sort: the names of the columns
+LIMIT = "scanstore.cli.limit"  # in the context of a command with --limit: the number
 _AT_ONCE = 1000
 _LISTED = 20  # lines of a list that is shortened
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
@@ -39,6 +47,8 @@ _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to th
 
 def say(lines: Iterable[str]) -> bool:
     """Print lines that are ready for the terminal; return whether there was one."""
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[FINISHED] = True
     stream, said = iter(lines), False
     while batch := list(islice(stream, _AT_ONCE)):
         click.echo("\n".join(batch))
@@ -47,16 +57,31 @@ def say(lines: Iterable[str]) -> bool:
 
 
 def note(line: str, *, fresh_line: bool = False) -> None:
-    """Print a remark on stderr, out of the way of the data."""
+    """Print a remark on stderr, out of the way of the data; with `--json`, as a JSON object on a line."""
+    if wants_json() or _meta(ASKED):
+        note_json({"note": line})
+        return
     if fresh_line and is_terminal("stderr"):
         click.echo(err=True)  # the terminal has shown ^C
     click.echo(plain_text(line), err=True)
 
 
 def aside(line: str) -> None:
-    """Print a remark that only people need: JSON has it already."""
+    """Print a remark or a hint that only people need, without `--json` and `--quiet`."""
+    if not wants_json() and not is_quiet():
+        note(line)
+
+
+def caution(line: str) -> None:
+    """Print a warning that people need even with `--quiet`; JSON has it already."""
     if not wants_json():
         note(line)
+
+
+def murmur(line: str) -> None:
+    """Print a remark that only people need, less loud, without `--json` and `--quiet`."""
+    if not wants_json() and not is_quiet():
+        click.echo(dim(plain_text(line)), err=True)
 
 
 def dim(text: str) -> str:
@@ -87,23 +112,94 @@ def tell(value: object, lines: str | Iterable[str], empty: str = "") -> None:
 class Column(NamedTuple, Generic[_Row]):
     """A column of a list: its name, and the attribute or function that gives its cells.
 
-    The attribute is by default the one called like the column. Cells of a `right` column are flush right.
+    The attribute is by default the one called like the column. Cells of a `right` column are flush right. `--sort`
+    compares the `key`, by default the cells. An `extra` column is only printed where `--columns` names it. In the
+    cells of a `marked` column, `drawing.ON` and `drawing.OFF` enclose the emphasised text.
     """
 
     name: str
     value: str | Callable[[_Row], object] = ""
     right: bool = False
+    key: str | Callable[[_Row], object] = ""
+    extra: bool = False
+    marked: bool = False
 
     def cell(self, row: _Row) -> str:
         """Return the text of this column in a row."""
-        if callable(self.value):
-            return shown(self.value(row))
-        name = self.value or self.name
-        return shown(row[name] if isinstance(row, Mapping) else getattr(row, name))
+        return shown(_value(row, self.value or self.name))
+
+    def sorts(self, row: _Row) -> object:
+        """Return what `--sort` compares."""
+        found = _value(row, self.key or self.value or self.name)
+        return sorting.rank(found) if self.name == "severity" else found
+
+    def plain(self, row: _Row) -> object:
+        """Return the cell for JSON: a number where the column is sorted by one, else its text or None."""
+        found = _value(row, self.key or self.value or self.name)
+        if found is None or isinstance(found, (int, float)):
+            return found
+        return float(str(found)) if isinstance(found, Number) else self.cell(row)
+
+
+def _value(row: _Row, value: str | Callable[[_Row], object]) -> object:
+    if callable(value):
+        return value(row)
+    found: object = row[value] if isinstance(row, Mapping) else getattr(row, value)
+    return found
 
 
 #: The columns of a list; a text is the column of an attribute.
 Columns: TypeAlias = Sequence[str | Column[_Row]]
+
+
+class Window(TypedDict, total=False):
+    """The `limit=` and `sort=` of a list of the API."""
+
+    limit: int | None
+    sort: str | None
+
+
+def window(model: type[Base], columns: Columns[_Row]) -> Window:
+    """Return what a list of the API can do of `--limit` and `--sort` by itself, before any row is read.
+
+    It sorts by one column, which is indexed. For any other order it gives all rows, and `listing` sorts and cuts them.
+    """
+    by = _by()
+    if not by:
+        return {"limit": _limit()}
+    name, descending = by[0]
+    column = next((each for each in _every(columns) if each.name == name), None)
+    field = None if column is None or column.key or name == "severity" else column.value or name
+    if len(by) > 1 or field not in parts.pagination.sorts(model, nullable=descending):
+        return {}
+    return {"limit": _limit(), "sort": f"{'-' * descending}{field}"}
+
+
+def row_limit() -> int | None:
+    """Return the `limit=` for a list of the API that cannot sort: that of `--limit`, and None where all rows must be
+    sorted.
+    """
+    return None if _by() else _limit()
+
+
+def _limit() -> int | None:
+    return cast("int | None", _meta(LIMIT))
+
+
+def _by() -> list[sorting.Order]:
+    given = cast("str | None", _meta(SORTED))
+    return [] if given is None else sorting.orders(given)
+
+
+def arranged(rows: Iterable[_Row], columns: Columns[_Row]) -> Iterable[_Row]:
+    """Return rows in the order of `--sort`, and no more of them than `--limit` says."""
+    by = _by()
+    if by:
+        known = {column.name: column for column in _every(columns)}
+        check_names([name for name, _ in by], list(known), "sort by")
+        rows = sorting.ordered(rows, [(known[name].sorts, descending) for name, descending in by])
+    limit = _limit()
+    return rows if limit is None else islice(rows, limit)
 
 
 def listing(
@@ -116,45 +212,84 @@ def listing(
 ) -> None:
     """Print rows as a table with a head on a terminal, and elsewhere as lines of cells between tabs.
 
-    With `--json`, prints the rows themselves, or the `data` of each; with `--csv` or `--tsv`, a head and a line for
-    each row. Without rows, `empty` is noted. A `stream` is printed while its rows come, never as a table, and its JSON
-    is a line for each row.
+    `--sort` and `--limit` are followed, and `--columns` chooses columns. With `--json`, prints the rows themselves, or
+    the `data` of each, or objects with the chosen columns; with `--csv` or `--tsv`, a head and a line for each row.
+    Without rows, `empty` is noted. A `stream` is printed while its rows come, never as a table, and its JSON is a line
+    for each row.
     """
-    values = rows if data is None else map(data, rows)
+    rows = arranged(rows, columns)
+    chosen, separator = _chosen(columns), cast("str | None", _meta(SEPARATED))
     if wants_json():
-        if _meta(SEPARATED) is not None:
-            raise click.UsageError("--json cannot be used with --csv or --tsv")
+        values = _json_values(rows, chosen, data)
         if stream:
             say(json_lines(values))
         else:
             say_json(list(values))
         return
-    every, separator = _chosen(columns), _meta(SEPARATED)
     if separator is not None:
-        lines = _separated(rows, every, separator)
+        lines = _separated(rows, chosen, separator)
         say([next(lines)])
         if not say(lines) and empty:
             note(empty)
     elif stream or not is_terminal("stdout"):
-        told = say("\t".join(plain_text(column.cell(row)) for column in every) for row in rows)
+        told = say("\t".join(_cell(column, row) for column in chosen) for row in rows)
         if not told and empty:
             note(empty)
     else:
-        tell(None, _drawn(rows, every), empty)
+        tell(None, _drawn(rows, chosen), empty)
+
+
+def only_rows() -> bool:
+    """Whether an option asks for the rows alone, of a command that prints more than them."""
+    return _meta(SEPARATED) is not None or _meta(CHOSEN) is not None
+
+
+def _json_values(
+    rows: Iterable[_Row], chosen: Sequence[Column[_Row]], data: Callable[[_Row], object] | None
+) -> Iterable[object]:
+    if _meta(CHOSEN) is not None:
+        return ({column.name: column.plain(row) for column in chosen} for row in rows)
+    return rows if data is None else map(data, rows)
+
+
+def check_rows_options(columns: Sequence[str]) -> None:
+    """Raise UsageError for a column of `--columns` or `--sort` that a list does not have, and for options that exclude
+    each other.
+    """
+    if wants_json() and _meta(SEPARATED) is not None:
+        raise click.UsageError("--json cannot be used with --csv or --tsv")
+    given = cast("str | None", _meta(CHOSEN))
+    if given is not None:
+        check_names(_names(given), columns, "print")
+    check_names([name for name, _ in _by()], columns, "sort by")
+
+
+def check_names(names: Iterable[str], known: Sequence[str], verb: str) -> None:
+    """Raise UsageError for a name that is no known column."""
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"no column {plain_text(name)!r} to {verb}; there are: {', '.join(known)}")
+
+
+def _names(given: str) -> list[str]:
+    return [name.strip() for name in given.split(",")]
 
 
 def _chosen(columns: Columns[_Row]) -> list[Column[_Row]]:
-    """Return the columns that `--columns` names, in its order; else all, the id first."""
-    every = _every(columns)
-    given = _meta(CHOSEN)
+    """Return the columns that `--columns` names, in its order; else all but the extra ones, the id first."""
+    every = sorted(_every(columns), key=lambda column: column.name != "id")
+    given = cast("str | None", _meta(CHOSEN))
     if given is None:
-        return sorted(every, key=lambda column: column.name != "id")
+        return [column for column in every if not column.extra]
     known = {column.name: column for column in every}
-    names = [name.strip() for name in given.split(",")]
-    for name in names:
-        if name not in known:
-            raise click.UsageError(f"no column {plain_text(name)!r}; there are: {', '.join(known)}")
-    return [known[name] for name in names]
+    check_names(_names(given), list(known), "print")
+    return [known[name] for name in _names(given)]
+
+
+def _cell(column: Column[_Row], row: _Row) -> str:
+    """Return an escaped cell for anything but a table."""
+    text = column.cell(row)
+    return plain_text(text.replace(drawing.ON, "").replace(drawing.OFF, "") if column.marked else text)
 
 
 def _separated(rows: Iterable[_Row], columns: Sequence[Column[_Row]], separator: str) -> Iterator[str]:
@@ -171,37 +306,21 @@ def _separated(rows: Iterable[_Row], columns: Sequence[Column[_Row]], separator:
 
     yield line([column.name for column in columns])
     for row in rows:
-        yield line([plain_text(column.cell(row)) for column in columns])
-
-
-#: The style of a word in a table on a terminal.
-STYLES = {
-    "critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim", "failed": "red",
-    "cancelled": "dim", "running": "cyan", "processing": "cyan", "completed": "green", "open": "yellow",
-    "confirmed": "red", "fixed": "green", "rejected": "red", "approved": "green", "new": "bold",
-}  # fmt: skip
+        yield line([_cell(column, row) for column in columns])
 
 
 def _drawn(rows: Iterable[_Row], columns: Sequence[Column[_Row]]) -> Iterator[str]:
-    """Yield the lines of a table with a head that fits the terminal: wide cells are wrapped."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Yield the lines of a table for the terminal."""
+    heads = [drawing.Heading(column.name, column.right, column.marked) for column in columns]
+    return drawing.drawn(heads, ([_escaped(column, row) for column in columns] for row in rows))
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        whole = column.name in ("id", "status", "severity")
-        drawn.add_column(
-            column.name.upper(), justify="right" if column.right else "left", no_wrap=whole, overflow="fold"
-        )  # fmt: skip
-    for row in rows:
-        cells = [plain_text(column.cell(row)) for column in columns]
-        drawn.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
-    if drawn.row_count:
-        console = Console(highlight=False)
-        with console.capture() as captured:
-            console.print(drawn)
-        yield from (line.rstrip() for line in captured.get().splitlines())
+
+def _escaped(column: Column[_Row], row: _Row) -> str:
+    """Return an escaped cell for a table, with its marks."""
+    text = column.cell(row)
+    return re.sub(f"[^{drawing.ON}{drawing.OFF}]+", lambda part: plain_text(part[0]), text) if column.marked else (
+        plain_text(text)
+    )  # fmt: skip
 
 
 def table(rows: Iterable[_Row], columns: Columns[_Row], *, indent: str = "", head: bool = False) -> Iterator[str]:
@@ -293,7 +412,11 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
 def place_column(scan: Scan, path: str = "file_path", line: str = "start_line") -> Column[object]:
     """Return the column with the place of a row, given the names of its path and its line."""
     place = places(scan)
-    return Column("place", lambda row: place(getattr(row, path), getattr(row, line)))
+    return Column(
+        "place",
+        lambda row: place(getattr(row, path), getattr(row, line)),
+        key=lambda row: (getattr(row, path), getattr(row, line)),
+    )
 
 
 def here() -> str | None:
@@ -322,19 +445,9 @@ def shortened(lines: Iterable[str], what: str, indent: str = "") -> Iterator[str
         yield f"{indent}and {count(len(every) - _LISTED, f'more {what}')}; --json shows all"
 
 
-@contextmanager
-def bar(label: str = "", *, positions: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function that moves a progress bar on stderr; None when that is not a terminal, and with `--json`."""
-    if wants_json() or not is_terminal("stderr"):
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=errors(), show_pos=positions) as shown_bar:
-
-        def move(done: int, total: int) -> None:
-            shown_bar.length = total
-            shown_bar.update(done - shown_bar.pos)
-
-        yield move
+def spoken(file: str, stream: str = "input") -> str:
+    """Return the name of a file for a sentence, in which - is the standard input or output."""
+    return f"the standard {stream}" if file == "-" else file
 
 
 def count(number: int, what: str, plural: str | None = None) -> str:
@@ -359,10 +472,24 @@ def wants_json() -> bool:
     return _meta(JSON) is not None
 
 
-def _meta(key: str) -> str | None:
+def is_quiet() -> bool:
+    """Whether the command was called with `--quiet`."""
+    return in_context(QUIET)
+
+
+def is_finished(context: click.Context) -> bool:
+    """Whether the work of a command is done."""
+    return FINISHED in context.meta
+
+
+def in_context(key: str) -> bool:
+    """Whether the context of the command has a key."""
+    return _meta(key) is not None
+
+
+def _meta(key: str) -> object:
     context = click.get_current_context(silent=True)
-    found: str | None = None if context is None else context.meta.get(key)
-    return found
+    return None if context is None else context.meta.get(key)
 
 
 def plain_value(value: object) -> object:

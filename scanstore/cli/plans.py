@@ -6,27 +6,32 @@ A decision has a name to it, as those about findings have: that of --by, of $SCA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.base import Failure, basic_options, db_option, group, limit_option, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
+from scanstore.cli.interrupts import NOTHING, finish, keep, kept
 from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
     aligned,
     aside,
-    bar,
     card,
+    caution,
     count,
     listing,
     plain_text,
     table,
     tell,
+    window,
 )
+from scanstore.cli.progress import progress
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
@@ -78,8 +83,9 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
 @plans.command()
 @click.argument("name")
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--description", metavar="TEXT", help="What it is for.")
+@click.option("--description", metavar="TEXT", help="The purpose of the plan.")
 @basic_options
+@kept()
 def create(name: str, file: IO[str], description: str | None) -> None:
     """Create a plan from the proposals in FILE, for review. All of them, or none.
 
@@ -102,10 +108,9 @@ def create(name: str, file: IO[str], description: str | None) -> None:
 
 @plans.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
-@limit_option()
-@rows_options
+@rows_options("id", "status", "name", "changes")
 @basic_options
-def list_(status: PlanStatus | None, limit: int | None) -> None:
+def list_(status: PlanStatus | None) -> None:
     """List plans: id, status, name, changes by status.
 
     The latest first.
@@ -115,10 +120,35 @@ def list_(status: PlanStatus | None, limit: int | None) -> None:
       scanstore plans list --status reviewing
     """
     with open_store() as store:
-        changes: Column[AnalysisPlan] = Column("changes", lambda plan: _tally(plan.counts))
+        columns: Columns[AnalysisPlan] = (
+            "id",
+            "status",
+            "name",
+            Column("changes", lambda plan: _tally(plan.counts), key=lambda plan: sum(plan.counts or ())),
+        )
         hint = "make one with: scanstore plans create NAME FILE, or store.plans.add(name)"
-        found = store.plans.list(status=status, limit=limit)
-        listing(found, ("id", "status", "name", changes), none("plans", hint))
+        found = store.plans.list(status=status, **window(parts.models.AnalysisPlan, columns))
+        listing(found, columns, none("plans", hint))
+
+
+@plans.command()
+@PLAN
+@click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Only changes that are this.")
+@click.option("--field", metavar="FIELD", help="Only changes of this field.")
+@click.option("--scene", metavar="ID", help="Only changes of this scene.")
+@rows_options("id", "status", "target", "field", "action", "confidence", "reviewer", "error")
+@basic_options
+def changes(plan: int, status: ChangeStatus | None, field: ChangeField | None, scene: str | None) -> None:
+    """List the changes of a plan, all of them or some.
+
+    \b
+    Example:
+      scanstore plans changes 1 --status pending --sort -confidence
+    """
+    with open_store() as store:
+        only = window(parts.models.PlanChange, CHANGES)
+        found = store.plans.changes(plan, status=status, field=field, scene=scene, **only)
+        listing(found, CHANGES, none("changes", "propose some with: store.plans.propose_many(plan, changes)"))
 
 
 @plans.command()
@@ -148,7 +178,7 @@ def show(plan: int, status: ChangeStatus | None, field: ChangeField | None, scen
             ("", table(found, CHANGES)),
         )
         if len(found) == limit:
-            aside(f"the first {limit:,} changes; see more with --limit")
+            caution(f"the first {limit:,} changes; see all with: scanstore plans changes {row.id}")
 
 
 def _facts(plan: AnalysisPlan) -> list[Fact]:
@@ -175,7 +205,12 @@ CHANGES: Columns[PlanChange] = (
     Column("target", lambda change: f"{change.target} {change.target_key}"),
     "field",
     Column("action", lambda change: f"{change.action} {_value(change.proposed_value)}"),
-    Column("confidence", lambda change: "" if change.confidence is None else f"{change.confidence:.2f}"),
+    Column(
+        "confidence",
+        lambda change: "" if change.confidence is None else f"{change.confidence:.2f}",
+        right=True,
+        key="confidence",
+    ),
     "reviewer",
     "error",
 )
@@ -234,6 +269,7 @@ def _step(field: FieldPreview) -> str:
 @click.option("--min-confidence", type=click.FloatRange(0, 1), metavar="X", help="Changes at least so confident.")
 @by_option
 @basic_options
+@kept()
 def review(
     plan: int,
     decision: PlanDecision,
@@ -285,12 +321,32 @@ def _ended(outcome: Applied | Reverted, said: list[tuple[int, str]], plan: Analy
         click.get_current_context().exit(1)
 
 
+@contextmanager
+def _counted(plan: int, doing: str, verb: str) -> Iterator[Callable[[int, int], object]]:
+    """Show the progress of a plan, and say after an interrupt how far it got."""
+    processed = 0
+    again = f"continue with: scanstore plans {verb} {plan}{db_option()}"
+    keep(lambda: f"{count(processed, 'change')} of plan {plan} processed; {again}")
+    with progress(f"{doing} plan {plan}", "changes") as display:
+
+        def told(done: int, total: int) -> None:
+            nonlocal processed
+            processed = done
+            if display is not None:
+                display(done, total)
+
+        yield told
+    keep(NOTHING)
+    finish()
+
+
 @plans.command()
 @PLAN
 @click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
 @HANDLER
 @click.option("--force", is_flag=True, help="Also where the value is not what a change was proposed for.")
 @basic_options
+@kept()
 def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> None:
     """Apply the approved changes of a plan. Interrupted or killed, it goes on where it was when called again.
 
@@ -303,8 +359,8 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> 
     """
     push = _handler(handler)
     with open_store(write=True) as store:
-        with bar(positions=True) as progress:
-            done = store.plans.apply(plan, ids=ids or None, handler=push, force=force, progress=progress)
+        with _counted(plan, "Applying", "apply") as told:
+            done = store.plans.apply(plan, ids=ids or None, handler=push, force=force, progress=told)
         said = [(done.applied, "applied"), (done.skipped, "skipped"), (done.failed, "failed")]
         _ended(done, said, store.plans.get(plan))
 
@@ -313,6 +369,7 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> 
 @PLAN
 @click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
 @basic_options
+@kept()
 def retry(plan: int, ids: tuple[int, ...]) -> None:
     """Approve failed or skipped changes again, for the next apply.
 
@@ -331,6 +388,7 @@ def retry(plan: int, ids: tuple[int, ...]) -> None:
 @HANDLER
 @click.option("--force", is_flag=True, help="Also if the value has changed since.")
 @basic_options
+@kept()
 def revert(plan: int, handler: str | None, force: bool) -> None:
     """Revert the applied changes of a plan. Values that have changed since are kept.
 
@@ -342,8 +400,8 @@ def revert(plan: int, handler: str | None, force: bool) -> None:
     """
     push = _handler(handler)
     with open_store(write=True) as store:
-        with bar(positions=True) as progress:
-            done = store.plans.revert(plan, handler=push, force=force, progress=progress)
+        with _counted(plan, "Reverting", "revert") as told:
+            done = store.plans.revert(plan, handler=push, force=force, progress=told)
         said = [(done.reverted, "reverted"), (done.kept, "kept"), (done.failed, "failed")]
         _ended(done, said, store.plans.get(plan))
 
@@ -351,6 +409,7 @@ def revert(plan: int, handler: str | None, force: bool) -> None:
 @plans.command()
 @PLAN
 @basic_options
+@kept()
 def submit(plan: int) -> None:
     """Submit a plan that a script has built for review.
 
@@ -366,6 +425,7 @@ def submit(plan: int) -> None:
 @plans.command()
 @PLAN
 @basic_options
+@kept()
 def cancel(plan: int) -> None:
     """Cancel a plan. Plans with applied changes must be reverted first.
 
@@ -381,6 +441,7 @@ def cancel(plan: int) -> None:
 @plans.command()
 @PLAN
 @basic_options
+@kept()
 def remove(plan: int) -> None:
     """Remove a plan. Applied changes stay and can no longer be reverted.
 

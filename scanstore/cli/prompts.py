@@ -6,9 +6,11 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Failure, basic_options, group, open_store, rows_options
-from scanstore.cli.output import Column, Columns, aside, listing, paragraph, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, aside, listing, paragraph, tell, window
 
 if TYPE_CHECKING:
     from scanstore.sessions.models import Configuration
@@ -34,7 +36,7 @@ def _told(row: Configuration) -> None:
 @prompts.command("list")
 @click.argument("user")
 @click.option("--type", "config_type", metavar="TYPE", help="Only prompts of this type.")
-@rows_options
+@rows_options("type", "version", "default", "created", "prompt")
 @basic_options
 def list_(user: str, config_type: str | None) -> None:
     """List the prompts of USER, an address or an id: the newest version first.
@@ -45,14 +47,15 @@ def list_(user: str, config_type: str | None) -> None:
       scanstore prompts list ada@example.org --type summary
     """
     with open_store() as store:
-        found = store.sessions.prompts.list(user, type=config_type)
         columns: Columns[Configuration] = (
             Column("type", "config_type"),
             Column("version", right=True),
             Column("default", lambda row: "default" if row.is_default else ""),
-            Column("created", lambda row: f"{row.created_at:%Y-%m-%d}"),
+            Column("created", lambda row: f"{row.created_at:%Y-%m-%d}", key="created_at"),
             Column("prompt", _short),
         )
+        only = window(parts.models.Configuration, columns)
+        found = store.sessions.prompts.list(user, type=config_type, **only)
         listing(found, columns, none("prompts", "save one with: scanstore prompts save USER TYPE FILE"))
 
 
@@ -81,6 +84,7 @@ def show(user: str, config_type: str, version: int | None) -> None:
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @DEFAULT
 @basic_options
+@kept()
 def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
     """Save the text of FILE (- is standard input) as the next version of a prompt of USER.
 
@@ -105,6 +109,7 @@ def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
 @click.argument("version", type=click.IntRange(min=1))
 @DEFAULT
 @basic_options
+@kept()
 def restore(user: str, config_type: str, version: int, default: bool) -> None:
     """Save the text of an old VERSION as a new version.
 
@@ -121,6 +126,7 @@ def restore(user: str, config_type: str, version: int, default: bool) -> None:
 @click.argument("config_type", metavar="TYPE")
 @click.argument("version", type=click.IntRange(min=1))
 @basic_options
+@kept()
 def default(user: str, config_type: str, version: int) -> None:
     """Make VERSION the default of its type.
 

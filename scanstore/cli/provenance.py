@@ -11,8 +11,15 @@ from scanstore.db.paths import spelled
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
-    from scanstore.snapshots.scans import Target
+    from scanstore.snapshots.scans import Scans, Target
     from scanstore.store import Store
+
+SAME = "; no file has changed since"
+
+
+def recorded_scans(store: Store) -> Scans:
+    """Return the scans of a store without their analysis, which takes a sixth of a query's time to import."""
+    return parts.scans.Scans(store.database)
 
 
 def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
@@ -25,7 +32,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     around: dict[int, list[Target]] = {}
     if folder is not None:
         place = Path(folder)
-        for target in store.scans.targets():
+        for target in recorded_scans(store).targets():
             root = _root(target)
             if root is not None and place.is_relative_to(root):
                 around.setdefault(len(root.parts), []).append(target)
@@ -46,19 +53,20 @@ def _root(target: Target) -> Path | None:
     return real if real is not None and real.is_dir() else None
 
 
-def scan_line(store: Store, scan: Scan) -> str:
-    """Say which scan an answer is from, when it was made, and how many files have changed since."""
+def scan_line(store: Store, scan: Scan) -> tuple[str, str]:
+    """Say which scan an answer is from and when it was made, and then how many files have changed since."""
     when = scan.completed_at or scan.started_at or scan.created_at
     if scan.revision is None:
         more = f"; it is {scan.status}, and not all of the tree was recorded"
     else:
         more = _later(store, scan)
-    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}{more}"
+    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC", f"{_changes(store, scan)}{more}"
 
 
 def _later(store: Store, scan: Scan) -> str:
     """Say that a later scan of the tree has not become the latest, because not all of it was recorded."""
-    newer = [one for one in store.scans.list(target=scan.target, limit=20) if one.id > scan.id and one.revision is None]
+    others = recorded_scans(store).list(target=scan.target, limit=20)
+    newer = [one for one in others if one.id > scan.id and one.revision is None]
     return f"; scan {newer[0].id} after it is {newer[0].status}, and not all of the tree was recorded" if newer else ""
 
 
@@ -72,4 +80,4 @@ def _changes(store: Store, scan: Scan) -> str:
     if found.files:
         verb = "has" if found.files == 1 else "have"
         return f"; {'' if found.complete else 'at least '}{count(found.files, 'file')} {verb} changed since"
-    return "; no file has changed since" if found.complete else "; not all of its files were compared with it"
+    return SAME if found.complete else "; not all of its files were compared with it"

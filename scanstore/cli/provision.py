@@ -6,22 +6,33 @@ import os
 
 import click
 
-from scanstore.cli.base import basic_options, existing_store_path, open_store, store_path
-from scanstore.cli.output import count, note, plain_text, size, tell
+from scanstore.cli.base import (
+    Misuse,
+    basic_options,
+    existing_store_path,
+    named_store_path,
+    new_store_path,
+    open_store,
+    store_path,
+)
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import count, note, plain_text, size, tell, wants_json
 
 
 @click.command()
 @basic_options
+@kept("the next init continues")
 def init() -> None:
     """Create an empty store. Harmless when it is there already: an older one is migrated.
 
-    `scanstore scan` makes one by itself.
+    `scanstore scan` makes one by itself. A store above the current folder is left alone: the new one is made in the
+    current folder, unless --db, the environment or the configuration names another place.
 
     \b
     Example:
       scanstore init --db audit.db
     """
-    new = not os.path.exists(store_path())
+    new = not os.path.exists(new_store_path())
     with open_store(create=True) as store:
         tell({"store": store.path, "created": new}, f"{'Made' if new else 'Already there:'} {store.path}")
 
@@ -29,11 +40,12 @@ def init() -> None:
 @click.command()
 @click.argument("file", required=False)
 @basic_options
+@kept()
 def seed(file: str | None) -> None:
     """Add first rows from a FILE, or a small sample. Creates the store if it is missing.
 
     FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. What the
-    store has already stays as it is, so this may be repeated.
+    store has already stays as it is, so this may be repeated. A store above the current folder must be named with --db.
 
     \b
     Example:
@@ -42,6 +54,7 @@ def seed(file: str | None) -> None:
     """
     from scanstore.provisioning import seed_db  # start-up of the command line
 
+    named_store_path(creates=True)
     with open_store(create=True) as store:
         added = seed_db(store, file)
         parts = [count(number, section[:-1]) for section, number in added.items() if number]
@@ -75,10 +88,12 @@ def health(context: click.Context, thorough: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @basic_options
 @click.pass_context
+@kept("nothing was deleted")
 def drop(context: click.Context, yes: bool) -> None:
     """Delete the store and everything in it, after asking. Backups beside it stay.
 
-    Refuses files that are not stores, and a store that is open elsewhere.
+    Refuses files that are not stores, and a store that is open elsewhere. One that is above the current folder must be
+    named with --db.
 
     \b
     Example:
@@ -86,11 +101,16 @@ def drop(context: click.Context, yes: bool) -> None:
     """
     from scanstore.provisioning import drop_db  # start-up of the command line
 
+    named_store_path()
     path = existing_store_path()
+    if not yes and wants_json():
+        raise Misuse("with --json, no question is asked: give --yes to delete the store")
     if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):
         note("Nothing was deleted.")
         context.exit(1)
+    keep("some files of the store may be left; drop it again")
     dropped = drop_db(path, confirm=True)
+    finish()
     tell({"dropped": dropped}, f"Deleted {dropped}")
 
 

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from scanstore import parts
-from scanstore.cli.base import find_scan, is_one_scan, open_store, scan_option, store_option, store_path
-from scanstore.cli.drafts import SEVERITIES
+from scanstore.cli.base import configuration, find_scan, is_one_scan, open_store, scan_option, store_option, store_path
+from scanstore.cli.configuration import GATES as RULES
+from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.output import count, note
 
 if TYPE_CHECKING:
     from scanstore.report.document import Report
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in SEVERITIES)
 ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
 fail_on_option = click.option(
-    "--fail-on", "rule", type=click.Choice(RULES, case_sensitive=False), metavar="WHICH-SEVERITY",
+    "--fail-on", "rule", type=click.Choice((*RULES, "none"), case_sensitive=False), metavar="WHICH-SEVERITY",
     help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at findings that are"
     " new, came back or became more severe since the tools ran before, any-high at all findings. Also end with 1 when a"
-    " tool failed, results were left out, or no tool has looked.",
+    " tool failed, results were left out, or no tool has looked. none judges nothing."
+    " [default: the gates of the configuration]",
 )  # fmt: skip
 
 
 @click.command()
+@output_argument
 @click.option(
     "--format",
     type=click.Choice(FORMATS, case_sensitive=False),
     help="How to write it. [default: by the file's ending, else text]",
 )
-@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write to this file; - is the terminal.")
 @click.option(
     "--baseline", metavar="ID", type=click.IntRange(min=1), help="Compare with this scan. [default: the one before]"
 )
@@ -43,24 +44,25 @@ fail_on_option = click.option(
 @store_option
 @click.pass_context
 def report(
-    context: click.Context, format: str | None, output: str | None, baseline: int | None, rule: str | None,
+    context: click.Context, file: str | None, format: str | None, baseline: int | None, rule: str | None,
     scan: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Report the open findings and the changes since an earlier scan.
 
-    All findings of a target are reported, with what became of each since its tools ran before; --scan ID reports only
-    what that scan saw.
-    As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
+    The report is written to FILE, or to the standard output: as text, JSON, CSV, Markdown or one HTML page, by default
+    what the ending of FILE says, else as text. All findings of a target are reported, with what became of each since
+    its tools ran before; --scan ID reports only what that scan saw.
 
     \b
     Example:
       scanstore report --fail-on new-high
-      scanstore report --format html -o findings.html
+      scanstore report findings.html
     """
 
-    file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
+    gates = gates_of(rule)
     with open_store() as store:
+        check_file(store, file)
         found = parts.gather.gather(
             store.database, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan)
         )
@@ -74,8 +76,7 @@ def report(
         note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
     if file is not None or name in ("csv", "json"):
         warn(found.troubles)
-    if rule is not None:
-        judge(context, found, rule, found.troubles)
+    judge(context, found, gates, found.troubles)
 
 
 def warn(troubles: Iterable[str]) -> None:
@@ -84,9 +85,36 @@ def warn(troubles: Iterable[str]) -> None:
         note(f"not an all-clear: {trouble}")
 
 
-def judge(context: click.Context, found: Report, rule: str, troubles: list[str]) -> None:
-    """Name the findings that fail a rule, and end with 1 if there are any, or if some may be missing."""
-    failing = found.failing(rule)
+class FailOn(NamedTuple):
+    """A rule of `--fail-on`, and the file that sets it; empty for the option itself."""
+
+    rule: str
+    file: str = ""
+
+    @property
+    def name(self) -> str:
+        """The rule, with what sets it if that is not the command line."""
+        return f"{self.rule} (gates of {self.file})" if self.file else self.rule
+
+
+def gates_of(rule: str | None) -> list[FailOn]:
+    """Return the gates to judge: that of `--fail-on`, else those of the configuration."""
+    if rule is not None:
+        return [] if rule.lower() == "none" else [FailOn(rule.lower())]
+    set_by = configuration()
+    return [FailOn(each, set_by.file or "") for each in set_by.gates]
+
+
+def judge(context: click.Context, found: Report, gates: Iterable[FailOn], troubles: list[str]) -> None:
+    """Name the findings that fail a gate, and end with 1 if there are any, or if some may be missing."""
+    failed = [gate for gate in gates if _fails(found, gate, troubles)]
+    if failed:
+        context.exit(1)
+
+
+def _fails(found: Report, gate: FailOn, troubles: list[str]) -> bool:
+    rule = gate.name
+    failing = found.failing(gate.rule)
     for item in failing[:10]:
         was = f", was {item.severity_before}" if item.worse else ""
         change = item.change.replace("_", " ")
@@ -96,5 +124,4 @@ def judge(context: click.Context, found: Report, rule: str, troubles: list[str])
     if troubles:
         note(f"{rule}: cannot be answered, because not everything was looked at: {troubles[0]}"
              + (f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""))  # fmt: skip
-    if failing or troubles:
-        context.exit(1)
+    return bool(failing or troubles)

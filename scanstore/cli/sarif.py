@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, find_scan, group, is_one_scan, open_store, scan_argument
-from scanstore.cli.output import count, json_stream, note, plain_text, shortened, tell, wants_json
-from scanstore.cli.report import fail_on_option, judge, warn
-from scanstore.cli.streams import binary_input, flush
+from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_option
+from scanstore.cli.destination import check_file, output_argument
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
+from scanstore.cli.progress import progress
+from scanstore.cli.report import fail_on_option, gates_of, judge, warn
+from scanstore.cli.streams import binary_input, flush, is_terminal
 from scanstore.db.paths import root_name
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ def sarif() -> None:
 @fail_on_option
 @basic_options
 @click.pass_context
+@kept("nothing was loaded")
 def load(
     context: click.Context, file: str, target: str | None, root: str | None, scan: int | None, scope: tuple[str, ...],
     strict: bool, rule: str | None,
@@ -47,59 +51,76 @@ def load(
     """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
     Creates the store if it is missing. The latest report again changes nothing, but that the tool ran is recorded. A
-    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1.
+    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1. The severities of
+    the configuration count before those of the report.
 
     \b
     Example:
       scanstore sarif load bandit.sarif --target . --root .
       semgrep --sarif src/ | scanstore sarif load - --target . --scope src/ --fail-on new-high
     """
+    gates, severities = gates_of(rule), configuration().severities
     with open_store(create=True) as store:
         if target is None and scan is None:
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
-        found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None, strict=strict)
+        with progress(f"Loading {spoken(file)}", "results") as display:
+            found = store.sarif.load(
+                source, target=name, root=root, scan=scan, scope=scope or None, severities=severities or None,
+                strict=strict, progress=display,
+            )  # fmt: skip
+        finish()
         tell(found, _lines(found))
-        if rule is not None:
+        if gates:
             # A report that comes again is not the latest scan when another tool has looked since.
             latest = found.again and scan is None
             about = parts.gather.gather(store.database, None if latest else found.scan, target=name if latest else None)
-            judge(context, about, rule.lower(), found.troubles)
+            judge(context, about, gates, found.troubles)
 
 
 @sarif.command()
-@scan_argument
-@click.option("-o", "--output", metavar="FILE", help="Write to this file; - is the terminal. [default: -]")
+@output_argument
+@scan_option
 @click.option(
     "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
 )
 @click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
 @basic_options
-def dump(scan: str | None, output: str | None, only: tuple[FindingState, ...], github: bool) -> None:
-    """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
-    tool ran last; without SCAN, those of the target that the current folder is in.
+@kept("no file was written")
+def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], github: bool) -> None:
+    """Write the findings of a target or a scan as SARIF 2.1.0.
 
-    With --json the counts of written and omitted results are printed as JSON; the report then needs a file.
+    The report is written to FILE, or to the standard output. The findings are those of the target that the current
+    folder is in, whichever tool ran last; --scan names another target, or with an id a single scan. With --json the
+    counts of written and omitted results are printed as JSON; the report then needs a FILE.
 
     \b
     Example:
-      scanstore sarif dump -o findings.sarif
-      scanstore sarif dump --only new --only reopened --github -o upload.sarif
+      scanstore sarif dump findings.sarif
+      scanstore sarif dump upload.sarif --only new --only reopened --github
     """
-    file = None if output in (None, "-") else output
     if wants_json() and file is None:
-        raise click.UsageError("--json needs a file for the report: -o FILE")
+        raise click.UsageError("--json needs a file for the report: give FILE")
+    if file is None:
+        keep("the output is not complete")
     with open_store() as store:
+        check_file(store, file)
         where = find_scan(store, scan, findings=True)
         flush()
         wanted = only or None
         stream = json_stream() if file is None else file
+        alone = file is not None or not is_terminal("stdout")
+        shown = progress(f"Writing {spoken(file or '-', 'output')}", "results", alone=alone)
         if is_one_scan(scan):
-            told = store.sarif.dump(where, stream, only=wanted, github=github)
+            with shown as display:
+                told = store.sarif.dump(where, stream, only=wanted, github=github, progress=display)
             troubles = store.findings.troubles(scan=where)
         else:
-            told = store.sarif.dump(None, stream, target=where.target, only=wanted, github=github)
+            with shown as display:
+                told = store.sarif.dump(
+                    None, stream, target=where.target, only=wanted, github=github, progress=display
+                )
             troubles = store.findings.troubles(where.target)
     warn(troubles)
     tell(told, ())

@@ -6,17 +6,20 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
 from scanstore import parts
-from scanstore.cli.base import INTERRUPTED, Misuse, basic_options, db_option, open_store, previous
-from scanstore.cli.output import aligned, count, dim, here, note, plain_text, size, tell
+from scanstore.cli.base import Misuse, basic_options, configuration, db_option, open_store, previous
+from scanstore.cli.interrupts import keep, kept
+from scanstore.cli.output import aligned, count, dim, here, is_quiet, plain_text, size, tell
+from scanstore.cli.progress import Display, progress
 from scanstore.cli.provenance import target_here
-from scanstore.cli.streams import binary_input, is_terminal
+from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
     from scanstore.indexing.languages import Language
@@ -41,7 +44,7 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 
 
 @click.command()
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(), metavar="[PATH]", required=False)
 @click.option("--target", help="What the snapshots of this tree are filed under. [default: the absolute path]")
 @click.option("--name", help="A name for this scan. [default: the folder's]")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files like this, as in .gitignore; repeatable.")
@@ -57,8 +60,9 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 )  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @basic_options
+@kept()
 def scan(
-    path: str,
+    path: str | None,
     target: str | None,
     name: str | None,
     include: tuple[str, ...],
@@ -69,6 +73,9 @@ def scan(
     verbose: bool,
 ) -> None:
     """Record a snapshot of the tree, or of the one file, at PATH.
+
+    Without PATH, each of the configured roots is recorded, and --json prints a list. --include and --exclude replace
+    the configured patterns, each its own.
 
     Only what changed since earlier scans is read and written. A file that cannot be read or parsed is recorded with the
     reason, and the scan completes all the same. Creates the store if it is missing.
@@ -83,56 +90,65 @@ def scan(
     for given, what in ((path, "folder or file"), (None if piped else ctags, "ctags file")):
         if given is not None and not os.path.exists(given):
             raise Misuse(f"there is no {what} {given!r}")
+    trees = _roots(target, ctags) if path is None else [path]
+    include, exclude = _patterns("include", include), _patterns("exclude", exclude)
     tags: str | BinaryIO | None = binary_input() if piped else ctags
-    started = time.monotonic()
+    reports: list[_Report] = []
     with open_store(create=True) as store:
-        known = store.scans.list(limit=1)
-        try:
-            with progress_bar() as progress:
-                recorded = store.scans.record(
-                    path, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
-                    ctags=tags, progress=progress,
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
-            kept = "; recorded files are kept, and the next scan carries on"
-            note("Interrupted" + (f": scan {begun[0].id} is {begun[0].status}{kept}" if begun else ""), fresh_line=True)
-            raise SystemExit(INTERRUPTED) from None
-        seconds = time.monotonic() - started
-        before = previous(store, recorded)
-        diff = None if before is None else store.scans.diff(before, recorded)
-        report = _Report(recorded, store.scans.summary(recorded), seconds, before, diff, store)
+        for tree in trees:
+            started = time.monotonic()
+            known = store.scans.list(limit=1)
+            try:
+                with progress("looking", "files") as display:
+                    recorded = store.scans.record(
+                        tree, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
+                        ctags=tags, progress=None if display is None else partial(_show, display),
+                    )  # fmt: skip
+            except KeyboardInterrupt:
+                begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
+                if begun:
+                    files = "recorded files are kept, and the next scan continues"
+                    keep(f"scan {begun[0].id} is {begun[0].status}; {files}")
+                raise
+            seconds = time.monotonic() - started
+            before = previous(store, recorded)
+            diff = None if before is None else store.scans.diff(before, recorded)
+            reports.append(_Report(recorded, store.scans.summary(recorded), seconds, before, diff, store))
     # The store is closed by now, so its file has the size that it keeps.
-    tell(report.as_json(), report.lines(verbose))
+    data = [each.as_json() for each in reports]
+    tell(data if path is None else data[0], chain.from_iterable(each.lines(verbose) for each in reports))
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar on stderr when that is a terminal; None otherwise."""
-    if not is_terminal("stderr"):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _roots(target: str | None, ctags: str | None) -> list[str]:
+    """Return the folders that the configuration lists, all of which are there."""
+    found = configuration()
+    if not found.roots:
+        raise click.UsageError("Missing argument 'PATH'.")
+    for root in found.roots:
+        if not os.path.isdir(root):
+            raise Misuse(f"{found.file}: roots has {root!r}, and there is no such folder; make it, or take it out")
+    for option, value in (("--target", target), ("--ctags", ctags)):
+        if value is not None and len(found.roots) > 1:
+            raise Misuse(f"{option} is for one tree, and {found.file} has {len(found.roots):,} roots; give PATH")
+    return list(found.roots)
 
-    bar = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[path]}", markup=False, style="dim"),
-        console=Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")) or None), transient=True,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("looking", total=None, path="")
-        stage = ""
 
-        def progress(done: int, total: int, path: str) -> None:
-            nonlocal stage
-            was, stage = stage, "resolving" if done == total else "reading"
-            bar.update(
-                task, description=stage, completed=done, total=total, path=plain_text(path[-40:]),
-                refresh=stage != was,  # however quick it is, each stage is seen
-            )  # fmt: skip
+def _patterns(key: Literal["include", "exclude"], given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the patterns of an option, else those of the configuration, which are checked."""
+    if given:
+        return given
+    found = configuration()
+    kept: tuple[str, ...] = getattr(found, key)
+    try:
+        parts.walk.patterns(key, kept)
+    except parts.errors.InvalidArgument as error:
+        raise Misuse(f"{found.file}: {error}") from None
+    return kept
 
-        yield progress
+
+def _show(display: Display, done: int, total: int, path: str) -> None:
+    display.what, display.detail = ("resolving", "") if done == total else ("reading", path)
+    display(done, total)
 
 
 class _Report:
@@ -170,6 +186,8 @@ class _Report:
         if self.diff is not None and self.before is not None:
             yield f"since scan {self.before.id}: {diff_line(self.diff)}"
         yield plain_text(f"store: {self.store}, {size(_file_bytes(self.store))}")
+        if is_quiet():
+            return
         if self.diff is not None and self.before is not None and any(self.diff):
             yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}{self.option}")
         elif self.summary.symbols:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from scanstore import parts
 from scanstore.cli import analysis
 from scanstore.cli.absence import none
 from scanstore.cli.base import (
@@ -15,14 +16,15 @@ from scanstore.cli.base import (
     find_scan,
     group,
     known_target,
-    limit_option,
     open_store,
     rows_options,
     scan_argument,
     target_option,
 )
-from scanstore.cli.output import Column, Columns, aside, card, count, listing, plain_text, tell
-from scanstore.cli.scan import diff_json, diff_line, summary_lines
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, card, count, listing, note, tell, window
+from scanstore.cli.progress import progress
+from scanstore.cli.scan import diff_line, summary_lines
 
 if TYPE_CHECKING:
     from scanstore.db.rows import Removed
@@ -30,19 +32,12 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.snapshots.scans import FileDiff
 
-#: How a diff marks what it lists, and in which colour.
-MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": (">", "cyan")}
+STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
 FACTS = {"symbol_facts": "symbol", "reference_facts": "reference"}
 ANALYSIS = {
     "draft_findings": "draft", "votes": "vote", "sightings": "sighting", "findings": "finding",
     "model_calls": "model call",
 }  # fmt: skip
-
-
-def marked(what: str, line: str) -> str:
-    """Return a line of a diff with its mark."""
-    mark, colour = MARKS[what]
-    return click.style(f"{mark} {line}", fg=colour)
 
 
 @group
@@ -52,11 +47,10 @@ def scans() -> None:
 
 @scans.command("list")
 @click.option("--target", help="Only those of this target.")
-@click.option("--status", help="Only those in this state, such as completed or failed.")
-@limit_option()
-@rows_options
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
+@rows_options("id", "status", "started", "name", "target", "error")
 @basic_options
-def list_(target: str | None, status: ScanStatus | None, limit: int | None) -> None:
+def list_(target: str | None, status: ScanStatus | None) -> None:
     """List scans, newest first.
 
     \b
@@ -65,8 +59,8 @@ def list_(target: str | None, status: ScanStatus | None, limit: int | None) -> N
     """
     with open_store() as store:
         name = None if target is None else known_target(store, target)
-        found = store.scans.list(target=name, status=status, limit=limit)
         columns: Columns[Scan] = ("id", "status", Column("started", "started_at"), "name", "target", "error")
+        found = store.scans.list(target=name, status=status, **window(parts.models.Scan, columns))
         listing(found, columns, none("scans", "make one with: scanstore scan PATH"))
 
 
@@ -93,10 +87,11 @@ def show(scan: str | None, verbose: bool) -> None:
 @scans.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@rows_options("change", "file", "before")
 @target_option
 @basic_options
 def diff(a: str | None, b: str | None) -> None:
-    """Show which files differ between scans A and B, as + added, - removed, ~ changed, > moved.
+    """List which files differ between scans A and B: added, removed, changed, moved.
 
     B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
 
@@ -107,21 +102,28 @@ def diff(a: str | None, b: str | None) -> None:
     with open_store() as store:
         first, second = find_pair(store, a, b)
         found = store.scans.diff(first, second)
-        tell({"a": first.id, "b": second.id, **diff_json(found)}, _diff_lines(found))
-        aside(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
+        listing(_changes(found), ("change", "file", "before"))
+        note(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
 
 
-def _diff_lines(found: FileDiff) -> Iterator[str]:
+class FileChange(NamedTuple):
+    """A file that differs between two scans; `before` is the path that a moved one had."""
+
+    change: str
+    file: str
+    before: str | None = None
+
+
+def _changes(found: FileDiff) -> Iterator[FileChange]:
     for what in ("added", "removed", "changed"):
-        for path in getattr(found, what):
-            yield marked(what, plain_text(path))
-    for old, new in found.moved:
-        yield marked("moved", plain_text(f"{old} -> {new}"))
+        yield from (FileChange(what, path) for path in getattr(found, what))
+    yield from (FileChange("moved", new, old) for old, new in found.moved)
 
 
 @scans.command()
 @click.argument("scan", nargs=-1, required=True, type=click.IntRange(min=1))
 @basic_options
+@kept()
 def remove(scan: tuple[int, ...]) -> None:
     """Remove scans by id, and the facts that no remaining scan uses. This cannot be undone.
 
@@ -130,7 +132,7 @@ def remove(scan: tuple[int, ...]) -> None:
       scanstore scans remove 1 2
     """
     with open_store(write=True) as store:
-        with store.transaction():
+        with progress("Removing"), store.transaction():
             removed = [(number, store.scans.remove(number)) for number in dict.fromkeys(scan)]
         data = [{"scan": number, "removed": gone} for number, gone in removed]
         tell(data, (_removed_line(number, gone) for number, gone in removed))

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
-from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell, window
 
 if TYPE_CHECKING:
     from scanstore.jobs.models import ScheduledTask
@@ -43,8 +45,8 @@ COLUMNS: Columns[ScheduledTask] = (
     Column("type", "task_type"),
     "schedule",
     "timezone",
-    Column("next", _next),
-    Column("last", _last),
+    Column("next", _next, key=lambda task: task.next_run if task.enabled else None),
+    Column("last", _last, key="last_run"),
 )
 
 
@@ -56,6 +58,7 @@ COLUMNS: Columns[ScheduledTask] = (
 @click.option("--config", metavar="JSON", help="The input of its jobs, an object.")
 @click.option("--disabled", is_flag=True, help="Do not run it before it is enabled.")
 @basic_options
+@kept()
 def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool) -> None:
     """Add a schedule: a job of TYPE at the times of CRON. Creates the store if it is missing.
 
@@ -79,7 +82,7 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
 
 
 @schedules.command("list")
-@rows_options
+@rows_options("name", "type", "schedule", "timezone", "next", "last")
 @basic_options
 def list_() -> None:
     """List the schedules, with the next and the last run of each.
@@ -90,11 +93,13 @@ def list_() -> None:
     """
     with open_store() as store:
         hint = "add one with: scanstore schedules add NAME TYPE CRON"
-        listing(store.schedules.list(), COLUMNS, none("schedules", hint))
+        found = store.schedules.list(**window(parts.models.ScheduledTask, COLUMNS))
+        listing(found, COLUMNS, none("schedules", hint))
 
 
 @schedules.command("run-due")
 @basic_options
+@kept("added jobs stay, and the next run adds the rest")
 def run_due() -> None:
     """Enqueue a job for every schedule that is due. To be called again and again, by a loop or the system's cron.
 
@@ -131,6 +136,7 @@ def _told(task: ScheduledTask) -> None:
 @schedules.command()
 @click.argument("name")
 @basic_options
+@kept()
 def enable(name: str) -> None:
     """Enable a schedule, from its next time on.
 
@@ -145,6 +151,7 @@ def enable(name: str) -> None:
 @schedules.command()
 @click.argument("name")
 @basic_options
+@kept()
 def disable(name: str) -> None:
     """Disable a schedule.
 
@@ -159,6 +166,7 @@ def disable(name: str) -> None:
 @schedules.command()
 @click.argument("name")
 @basic_options
+@kept()
 def remove(name: str) -> None:
     """Remove a schedule. Its jobs stay.
 

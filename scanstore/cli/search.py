@@ -15,11 +15,13 @@ from scanstore.cli.base import (
     common,
     find_scan,
     find_target,
-    limit_option,
     note_scan,
     open_store,
+    rows_options,
 )
-from scanstore.cli.output import Columns, note, plain_text, table, tell, wants_json
+from scanstore.cli.drawing import OFF, ON
+from scanstore.cli.output import Column, Columns, listing, note, row_limit, wants_json
+from scanstore.cli.progress import progress
 
 if TYPE_CHECKING:
     from scanstore.db.words import SearchKind
@@ -27,13 +29,12 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
-_ON, _OFF = "\ue000", "\ue001"  # no text of anybody's has these
 
 
 def _asking(command: Decorated) -> Decorated:
     for add in (
         common,
-        limit_option(20),
+        rows_options("id", "place", "kind", "title", "snippet", "target", limit=20),
         click.option("--all", "everywhere", is_flag=True, help="In all targets."),
         click.argument("text", nargs=-1, required=True),
     ):
@@ -44,10 +45,10 @@ def _asking(command: Decorated) -> Decorated:
 @click.command()
 @click.option("--kind", type=click.Choice(("finding", "symbol"), case_sensitive=False), help="Only these.")
 @_asking
-def search(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, limit: int, scan: str | None) -> None:
+def search(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, scan: str | None) -> None:
     """Find findings and symbols by their words.
 
-    The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*'
+    The best come first. All words have to be there; if nothing has them all, any of them. 'inj*'
     matches the beginning of a word, '"two words"' a phrase; after --, -word excludes a word. Findings are those of all
     scans of the target that the current folder is in, symbols those of its latest scan. --all searches all targets, and
     names them.
@@ -57,24 +58,24 @@ def search(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, lim
       scanstore search sql injection login
       scanstore search --kind symbol parse http
     """
-    _show(text, kind, everywhere, limit, scan)
+    _show(text, kind, everywhere, scan)
 
 
 @click.command("search")
 @_asking
-def search_findings(text: tuple[str, ...], everywhere: bool, limit: int, scan: str | None) -> None:
+def search_findings(text: tuple[str, ...], everywhere: bool, scan: str | None) -> None:
     """Find findings by their words and the notes on them.
 
-    The best come first: where, what, id. See scanstore search --help for what the words may be.
+    The best come first. See scanstore search --help for what the words may be.
 
     \b
     Example:
       scanstore findings search sql injection login
     """
-    _show(text, "finding", everywhere, limit, scan)
+    _show(text, "finding", everywhere, scan)
 
 
-def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, limit: int, scan: str | None) -> None:
+def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, scan: str | None) -> None:
     if everywhere and (scan is not None or chosen_target() is not None):
         raise Misuse("--all searches all targets: leave out --scan and --target")
     with open_store() as store:
@@ -82,9 +83,20 @@ def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, limi
         target = None if where is not None or everywhere else find_target(store)
         if target is not None:
             note_scan(store, store.scans.latest(target))
-        marks = {} if wants_json() else {"marks": (_ON, _OFF)}
-        found = store.search(" ".join(text), kind=kind, scan=where, target=target, limit=limit, **marks)
-        tell(found, _lines(found, everywhere))
+        marks = {} if wants_json() else {"marks": (ON, OFF)}
+        with progress("Indexing", "findings and files") as display:
+            found = store.search(
+                " ".join(text), kind=kind, scan=where, target=target, limit=row_limit(), progress=display, **marks
+            )
+        columns: Columns[Hit] = (
+            "id",
+            Column("place", key=_place),
+            "kind",
+            "title",
+            Column("snippet", marked=True),
+            Column("target", extra=not everywhere),
+        )
+        listing(found, columns)
         if not found:
             note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
 
@@ -109,19 +121,7 @@ def _unseen(store: Store, kind: SearchKind | None, scan: Scan | None, target: st
                 yield f"scan {row.id} of {row.target}: {text}"
 
 
-def _lines(found: list[Hit], named: bool) -> Iterator[str]:
-    columns: Columns[Hit] = (*(("target",) if named else ()), "place", "kind", "title", "id")
-    for hit, head in zip(found, table(found, columns), strict=True):
-        yield head
-        if hit.snippet:
-            yield "    " + _lit(hit.snippet)
-
-
-def _lit(snippet: str) -> str:
-    """Return the snippet with matches in bold."""
-    first, *rest = snippet.split(_ON)
-    parts = [plain_text(first)]
-    for each in rest:
-        inside, _, after = each.partition(_OFF)
-        parts += (click.style(plain_text(inside), bold=True), plain_text(after))
-    return "".join(parts)
+def _place(hit: Hit) -> tuple[str, int]:
+    """Lines compare as numbers."""
+    path, _, line = hit.place.rpartition(":")
+    return (path, int(line)) if line.isascii() and line.isdecimal() else (hit.place, 0)

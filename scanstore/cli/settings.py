@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import basic_options, group, open_store, rows_options
-from scanstore.cli.output import Column, Columns, listing, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, listing, tell, window
 
 if TYPE_CHECKING:
     from scanstore.settings import Setting
@@ -46,6 +48,7 @@ def get(key: str) -> None:
 @click.option("--text", is_flag=True, help="VALUE is text, even if it looks like a number.")
 @click.option("--description", metavar="TEXT", help="What the setting is for. [default: as it was]")
 @basic_options
+@kept()
 def set_(key: str, value: str, text: bool, description: str | None) -> None:
     """Set a VALUE, as JSON. Anything that is not JSON is stored as text. Creates the store if it is missing.
 
@@ -71,7 +74,7 @@ def _read(value: str) -> object:
 
 
 @settings.command("list")
-@rows_options
+@rows_options("key", "value", "description")
 @basic_options
 def list_() -> None:
     """List the settings: name, value, description.
@@ -81,14 +84,22 @@ def list_() -> None:
       scanstore settings list
     """
     with open_store() as store:
-        columns: Columns[Setting] = ("key", Column("value", lambda row: _shown(row.value)), "description")
+        value: Column[Setting] = Column("value", lambda row: _shown(row.value), key=_comparable)
+        columns: Columns[Setting] = ("key", value, "description")
         hint = "set one with: scanstore settings set KEY VALUE"
-        listing(store.settings.list(), columns, none("settings", hint))
+        found = store.settings.list(**window(parts.models.Setting, columns))
+        listing(found, columns, none("settings", hint))
+
+
+def _comparable(row: Setting) -> object:
+    """Numbers compare as numbers, and all other values by their text."""
+    return row.value if isinstance(row.value, (int, float)) else _shown(row.value)
 
 
 @settings.command()
 @click.argument("key")
 @basic_options
+@kept()
 def unset(key: str) -> None:
     """Remove a setting.
 

@@ -31,7 +31,7 @@ def is_terminal(name: str) -> bool:
 
 
 def errors() -> TextIO:
-    """Return where a progress bar goes, which is the terminal that `is_terminal` found."""
+    """Return where the progress display goes, which is the terminal that `is_terminal` found."""
     return sys.stderr
 
 

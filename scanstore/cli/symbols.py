@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -19,7 +19,6 @@ from scanstore.cli.base import (
     find_pair,
     find_scan,
     json_lines_option,
-    limit_option,
     note_scan,
     open_store,
     recorded_path,
@@ -32,7 +31,6 @@ from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
-    aside,
     card,
     count,
     listing,
@@ -40,25 +38,26 @@ from scanstore.cli.output import (
     place_column,
     places,
     plain_text,
+    row_limit,
     say,
     table,
-    tell,
     wants_json,
 )
-from scanstore.cli.scans import marked
+from scanstore.cli.provenance import recorded_scans
 
 if TYPE_CHECKING:
     from scanstore.db.words import NameMatch, ReferenceType, Resolution, SymbolType
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
+    from scanstore.symbols.comparison import SymbolDiff
     from scanstore.symbols.graph import Edge
     from scanstore.symbols.models import Symbol, SymbolReference
-    from scanstore.symbols.symbols import SymbolChange, SymbolDiff
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit", "use")
 CANDIDATES = 20
+SYMBOLS = ("id", "place", "type", "name")  # the columns of a symbol
 
 
 def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
@@ -70,19 +69,19 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
     if given.isascii() and given.isdecimal():
         asked = scan is not None or chosen_target() is not None
         row = store.symbols.get(int(given), scan=find_scan(store, scan) if asked else None)
-        note_scan(store, store.scans.get(row.scan_id))
+        note_scan(store, recorded_scans(store).get(row.scan_id))
         return row
     where = find_scan(store, scan)
     try:
         return store.symbols.get(given, scan=where)
     except parts.errors.Ambiguous as error:
         found = [each for each in error.candidates if isinstance(each, parts.models.Symbol)]
-        note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
         for line in table(found[:CANDIDATES], symbol_columns(where)):
             note(line)
         if len(found) > CANDIDATES:
             note(f"and {len(found) - CANDIDATES} more: scanstore symbols find {given}")
-        raise SystemExit(1) from None
+        what = f"{len(found)} symbols are called {given}"
+        raise Failure(f"{what}; repeat with the id or the qualified name of one") from None
 
 
 def symbol_columns(scan: Scan) -> Columns[Symbol]:
@@ -96,16 +95,10 @@ def symbol_columns(scan: Scan) -> Columns[Symbol]:
 @click.option("--contains", "match", flag_value="contains", help="Names with this in them, in any case.")
 @click.option("--type", "symbol_type", type=click.Choice(TYPES), help="Only symbols of this type.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
-@limit_option()
-@rows_options
+@rows_options(*SYMBOLS)
 @common
 def find(
-    name: str,
-    match: NameMatch | None,
-    symbol_type: SymbolType | None,
-    file: str | None,
-    limit: int | None,
-    scan: str | None,
+    name: str, match: NameMatch | None, symbol_type: SymbolType | None, file: str | None, scan: str | None
 ) -> None:
     """Find symbols by name or qualified name.
 
@@ -119,7 +112,7 @@ def find(
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
         find = partial(store.symbols.find, name, scan=where, symbol_type=symbol_type, file=path)
-        found = find(match=match or "exact", limit=limit)
+        found = find(match=match or "exact", limit=row_limit())
         listing(found, symbol_columns(where))
         if not found:
             known_file(store, where, path)
@@ -217,7 +210,7 @@ def _params(params: list[dict[str, Any]]) -> Iterator[str]:
 @click.argument("symbol")
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
 @click.option("--guesses/--no-guesses", default=True, show_default=True, help="Guessed ones too.")
-@rows_options
+@rows_options("place", "type", "trust", "name", "within")
 @common
 def refs(symbol: str, reference_type: ReferenceType | None, guesses: bool, scan: str | None) -> None:
     """List every place that refers to a symbol, with how that is known.
@@ -228,7 +221,7 @@ def refs(symbol: str, reference_type: ReferenceType | None, guesses: bool, scan:
     """
     with open_store() as store:
         row = pick_symbol(store, symbol, scan)
-        found = store.symbols.references(row, reference_type=reference_type, guesses=guesses)
+        found = store.symbols.references(row, reference_type=reference_type, guesses=guesses, limit=row_limit())
         where = store.scans.get(row.scan_id)
         listing(found, _reference_columns(found, store, where))
         if not found:
@@ -258,7 +251,7 @@ def trust(reference: SymbolReference | Edge) -> str:
     "--type", "types", multiple=True, type=click.Choice(TYPES), default=("class", "function", "method"),
     show_default=True, help="Symbols of this type; repeatable.",
 )  # fmt: skip
-@rows_options
+@rows_options(*SYMBOLS)
 @common
 def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
     """List symbols that nothing in the tree seems to use: a hint, not a proof.
@@ -271,7 +264,7 @@ def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.unreferenced(scan=where, symbol_types=types)
+        found = store.symbols.unreferenced(scan=where, symbol_types=types, limit=row_limit())
         listing(found, symbol_columns(where))
         message = f"every {' or '.join(types)} of scan {where.id} seems to be used"
         limits(store, where, "references", "" if found else message)
@@ -279,7 +272,7 @@ def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
 
 @click.command()
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
-@rows_options
+@rows_options("place", "type", "edge", "trust")
 @json_lines_option
 @scan_option
 @store_option
@@ -306,10 +299,11 @@ def edges(reference_type: ReferenceType | None, scan: str | None) -> None:
 @click.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@rows_options("change", "place", "type", "name", "before")
 @target_option
 @basic_options
 def diff(a: str | None, b: str | None) -> None:
-    """Show which symbols differ between scans A and B, as + added, - removed, ~ changed, > moved.
+    """List which symbols differ between scans A and B: added, removed, changed, moved.
 
     B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
 
@@ -318,25 +312,53 @@ def diff(a: str | None, b: str | None) -> None:
       scanstore symbols diff 1 2
     """
     with open_store() as store:
-        first, second = find_pair(store, a, b)
-        found = store.symbols.diff(first, second)
-        tell({"a": first.id, "b": second.id, **found._asdict()}, _diff_lines(found, first, second))
+        before, after = find_pair(store, a, b)
+        found = store.symbols.diff(before, after)
+        listing(_changes(found), _change_columns(before, after), data=lambda row: row.data)
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
-        message = f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}"
+        message = f"from scan {before.id} to scan {after.id}: {parts or 'no symbol changed'}"
         if parts:
-            aside(message)
-        limits(store, second, "symbols", "" if parts else message)
+            note(message)
+        limits(store, after, "symbols", "" if parts else message)
 
 
-def _diff_lines(found: SymbolDiff, first: Scan, second: Scan) -> Iterator[str]:
-    kind, name = Column[object]("type", "symbol_type"), Column[object]("name", "qualified_name")
-    old = places(first)
-    before: Column[SymbolChange] = Column("before", lambda row: f"from {old(row.old_file, row.old_line)}")
-    for what, symbols, scan in (("added", found.added, second), ("removed", found.removed, first)):
-        yield from (marked(what, line) for line in table(symbols, (place_column(scan, line="line"), kind, name)))
-    now = place_column(second, "new_file", "new_line")
+class ChangedSymbol(NamedTuple):
+    """A symbol that differs between two scans, and its places on the sides that have it."""
+
+    change: str
+    name: str
+    type: SymbolType
+    old: tuple[str, int] | None
+    new: tuple[str, int] | None
+    data: dict[str, object]
+
+
+def _changes(found: SymbolDiff) -> Iterator[ChangedSymbol]:
+    for what, symbols in (("added", found.added), ("removed", found.removed)):
+        for row in symbols:
+            place = row.file_path, row.line
+            old, new = (None, place) if what == "added" else (place, None)
+            yield ChangedSymbol(what, row.qualified_name, row.symbol_type, old, new, {"change": what, **row._asdict()})
     for what, changes in (("changed", found.changed), ("moved", found.moved)):
-        yield from (marked(what, line) for line in table(changes, (now, kind, name, before)))
+        for each in changes:
+            before, after = (each.old_file, each.old_line), (each.new_file, each.new_line)
+            data = {"change": what, **each._asdict()}
+            yield ChangedSymbol(what, each.qualified_name, each.symbol_type, before, after, data)
+
+
+def _change_columns(first: Scan, second: Scan) -> Columns[ChangedSymbol]:
+    old, new = places(first), places(second)
+    return (
+        "change",
+        Column(
+            "place",
+            lambda row: old(*row.old) if row.new is None and row.old else new(*row.new or ("", None)),
+            key=lambda row: row.new or row.old,
+        ),
+        "type",
+        "name",
+        Column("before", lambda row: old(*row.old) if row.old and row.new else None, key="old"),
+    )
 
 
 COMMANDS = (find, show, refs, unused, edges, diff)

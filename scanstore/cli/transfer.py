@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, store_path
-from scanstore.cli.output import aligned, aside, count, json_stream, note, plain_text, shortened, size, tell, wants_json
-from scanstore.cli.streams import binary_input, flush
+from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
+from scanstore.cli.destination import output_argument
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import (
+    aligned,
+    caution,
+    count,
+    is_finished,
+    json_stream,
+    note,
+    plain_text,
+    shortened,
+    size,
+    spoken,
+    tell,
+    wants_json,
+)
+from scanstore.cli.progress import BYTES, progress
+from scanstore.cli.streams import binary_input, flush, is_terminal
 from scanstore.db import open_files
 
 if TYPE_CHECKING:
@@ -22,27 +38,33 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@output_argument
 @click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
 @basic_options
-def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
-    """Write the whole store as JSON Lines. FILE may be - for the standard output.
+@kept("no file was written")
+def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
+    """Write the whole store as JSON Lines.
 
-    Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
+    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump
+    of some tables only cannot be loaded.
 
     \b
     Example:
       scanstore dump store.jsonl
-      scanstore dump - --table findings | jq -c 'select(.[11] == "open")'
+      scanstore dump --table findings | jq -c 'select(.[11] == "open")'
     """
-    if wants_json() and file == "-":
+    if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the dump: give FILE")
+    if file == "-":
+        keep("the output is not complete")
     with open_store() as store:
         flush()
-        target = json_stream() if file == "-" else file
-        told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
-    tell(told, [] if file == "-" else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
+        target = json_stream() if file is None else file
+        alone = file is not None or not is_terminal("stdout")
+        with progress(f"Writing {spoken(file or '-', 'output')}", "rows", alone=alone) as display:
+            told = store.dump(target, include_secrets=include_secrets, tables=tables or None, progress=display)
+    tell(told, [] if file is None else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
     _note_left_out(told.own_left_out)
 
 
@@ -50,25 +72,31 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
 @click.argument("file", metavar="FILE")
 @click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
 @basic_options
-def load(file: str, no_accounts: bool) -> None:
-    """Create a store from a dump. FILE may be - for the standard input.
+@click.pass_context
+@kept("nothing was loaded")
+def load(context: click.Context, file: str, no_accounts: bool) -> None:
+    """Create a store from a dump.
 
-    All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
-    older scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current
-    one: look at them when the dump is not your own.
+    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an
+    existing one must be empty, and be named with --db if it is above the current folder. A dump of an older scanstore
+    is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one: look at them
+    when the dump is not your own.
 
     \b
     Example:
       scanstore load store.jsonl --db copy.db
       scanstore load store.jsonl --no-accounts
     """
-    path = store_path()
+    path = named_store_path(creates=True)
     new = not os.path.exists(path)
     try:
         with open_store(create=True) as store:
-            told = store.load(binary_input() if file == "-" else file, accounts=not no_accounts)
+            source = binary_input() if file == "-" else file
+            with progress(f"Loading {spoken(file)}", BYTES) as display:
+                told = store.load(source, accounts=not no_accounts, progress=display)
+            finish()
     except BaseException:
-        if new:  # an empty store is nothing that anybody asked for
+        if new and not is_finished(context):  # an empty store is nothing that anybody asked for
             for name in (path, f"{path}-wal", f"{path}-shm"):
                 with suppress(OSError):  # what is wrong is said already
                     open_files.unlink(name)
@@ -80,7 +108,7 @@ def load(file: str, no_accounts: bool) -> None:
 def _note_left_out(parts: list[LeftOut]) -> None:
     """Name the tables, views and triggers of the user that are not carried."""
     for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in parts), "part"):
-        aside(line)
+        caution(line)
 
 
 def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
@@ -106,6 +134,7 @@ def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
     help="Give up then. [default: 30, and 1 per MB of OTHER]",
 )
 @basic_options
+@kept()
 def merge(other: str, timeout: float | None) -> None:
     """Merge another store into this one. OTHER stays as it is.
 
@@ -119,7 +148,8 @@ def merge(other: str, timeout: float | None) -> None:
     if not os.path.exists(other):
         raise Failure(f"no store at {other}; give the path of the store to take over")
     with open_store(write=True) as store:
-        found = store.merge(other, timeout=timeout)
+        with progress(f"Merging {other}", "rows") as display:
+            found = store.merge(other, timeout=timeout, progress=display)
     tell(found, _merged_lines(path, found))
 
 

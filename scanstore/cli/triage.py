@@ -14,7 +14,19 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store, rows_options
-from scanstore.cli.output import Column, Columns, aside, count, listing, shown, table, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    aside,
+    caution,
+    count,
+    listing,
+    row_limit,
+    shown,
+    tell,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -76,6 +88,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 @click.option("--note", "remark", metavar="TEXT", help="Why.")
 @by_option
 @basic_options
+@kept()
 def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None, by: str) -> None:
     """Set the status of findings. If one cannot change that way, none is changed.
 
@@ -94,9 +107,9 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
         for row in rows:
             if not said[row.id]:
                 lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
-                aside(f"finding {row.id} is {before[row.id]} already{lost}")
+                caution(f"finding {row.id} is {before[row.id]} already{lost}")
         step: Column[Finding] = Column("status", lambda row: f"{before[row.id]} -> {row.status}")
-        tell(rows, table([row for row in rows if said[row.id]], ("id", step, "title")))
+        listing([row for row in rows if said[row.id] or wants_json()], ("id", step, "title"))
 
 
 @click.command()
@@ -104,6 +117,7 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
 @click.argument("text")
 @by_option
 @basic_options
+@kept()
 def comment(finding: int, text: str, by: str) -> None:
     """Add a comment to the history of a finding.
 
@@ -118,7 +132,7 @@ def comment(finding: int, text: str, by: str) -> None:
 
 @click.command()
 @click.argument("finding", metavar="ID", type=ID)
-@rows_options
+@rows_options("time", "by", "decision", "note")
 @basic_options
 def history(finding: int) -> None:
     """Show the decisions and comments about a finding: when, by whom, what, why.
@@ -129,7 +143,8 @@ def history(finding: int) -> None:
     """
     with open_store() as store:
         columns: Columns[FindingEvent] = (Column("time", "created_at"), "by", Column("decision", _decision), "note")
-        listing(store.findings.history(finding), columns, f"nothing was decided about finding {finding} yet")
+        found = store.findings.history(finding, limit=row_limit())
+        listing(found, columns, f"nothing was decided about finding {finding} yet")
 
 
 def _decision(event: FindingEvent) -> str:
@@ -149,6 +164,7 @@ def _decision(event: FindingEvent) -> str:
 @click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
 @by_option
 @basic_options
+@kept()
 def suppress(
     findings: tuple[int, ...],
     rule: str | None,
@@ -201,6 +217,7 @@ def _hidden(store: Store, made: Suppression) -> int:
 @click.argument("suppressions", metavar="SUPPRESSION...", type=ID, nargs=-1, required=True)
 @by_option
 @basic_options
+@kept()
 def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
     """Lift suppressions by their ids. The findings they hid are shown again.
 
@@ -217,7 +234,7 @@ def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
 @click.command("suppressions")
 @click.option("--target", metavar="TARGET", help="Only those of this target.")
 @click.option("--all", "lifted", is_flag=True, help="Those that were lifted, too.")
-@rows_options
+@rows_options("id", "state", "scope", "end", "by", "reason")
 @basic_options
 def list_suppressions(target: str | None, lifted: bool) -> None:
     """List suppressions: id, active or expired, scope, end, author, reason.
@@ -249,7 +266,7 @@ SUPPRESSIONS: Columns[Suppression] = (
     "id",
     "state",
     Column("scope", _scope),
-    Column("end", _end),
+    Column("end", _end, key=lambda row: row.lifted_at or row.expires_at),
     "by",
     Column("reason", "justification"),
 )

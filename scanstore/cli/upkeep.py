@@ -8,23 +8,50 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Misuse, basic_options, existing_store_path, name_store, open_store, store_key, store_path
-from scanstore.cli.output import aligned, count, note, plain_text, shortened, size, tell
+from scanstore.cli.base import (
+    Misuse,
+    basic_options,
+    existing_store_path,
+    name_store,
+    named_store_path,
+    open_store,
+    rows_options,
+    store_key,
+    store_path,
+)
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    aligned,
+    arranged,
+    count,
+    listing,
+    note,
+    only_rows,
+    plain_text,
+    shortened,
+    size,
+    tell,
+)
+from scanstore.cli.progress import progress
 from scanstore.cli.streams import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scanstore.db.words import PruneKind
-    from scanstore.maintenance.health import Problem, Stats
+    from scanstore.maintenance.health import Problem, Stats, TableStats
     from scanstore.maintenance.pruning import Pruned
 
 
 @click.command()
 @click.argument("file", required=False)
 @click.option("--fix", is_flag=True, help="Put right what can be, and drop what a stranger put into the schema.")
+@rows_options("state", "what", "remedy")
 @basic_options
 @click.pass_context
+@kept()
 def check(context: click.Context, file: str | None, fix: bool) -> None:
     """Check the store, or FILE, for damage and inconsistent rows. Ends with 1 when there are any left.
 
@@ -39,9 +66,10 @@ def check(context: click.Context, file: str | None, fix: bool) -> None:
     """
     if file is not None:
         name_store(file)
+    if fix:
+        keep("finished repairs are kept; check it again")
     problems = _checked(fix)
-    lines = [f"fixed: {each.what}" if each.fixed else f"{each.what}: {each.remedy}" for each in problems]
-    tell(problems, map(plain_text, lines or [f"{os.path.realpath(store_path())}: no problems"]))
+    listing(problems, PROBLEMS, f"{os.path.realpath(store_path())}: no problems")
     context.exit(0 if all(problem.fixed for problem in problems) else 1)
 
 
@@ -72,23 +100,42 @@ def _checked(fix: bool) -> list[parts.health.Problem]:
 
 def _problems(fix: bool) -> list[Problem]:
     with open_store(write=fix) as store:
-        return store.check(fix=fix)
+        with progress(f"Checking {store_path()}", "checks") as display:
+            return store.check(fix=fix, progress=display)
+
+
+PROBLEMS: Columns[Problem] = (
+    Column("state", lambda problem: "fixed" if problem.fixed else "open"),
+    "what",
+    Column("remedy", lambda problem: "" if problem.fixed else problem.remedy),
+)
 
 
 @click.command()
+@rows_options("name", "rows", "bytes")
 @basic_options
 def stats() -> None:
     """Show how large the store is.
 
-    Its tables too, and what the latest scans brought.
+    Its tables too, and what the latest scans brought. --csv, --tsv and --columns print the tables only; --sort and
+    --limit are about the tables.
 
     \b
     Example:
       scanstore stats
+      scanstore stats --sort -bytes --limit 5
     """
     with open_store() as store:
         found = store.stats()
-        tell(found, _stats_lines(found))
+        tables = parts.rows.Rows(arranged(found.tables, TABLES), parts.health.TableStats)
+        if only_rows():
+            listing(tables, TABLES)
+        else:
+            found = found._replace(tables=tables)
+            tell(found, _stats_lines(found))
+
+
+TABLES: Columns[TableStats] = ("name", Column("rows", right=True), Column("bytes", right=True))
 
 
 def _stats_lines(found: Stats) -> Iterator[str]:
@@ -130,6 +177,7 @@ def _stats_lines(found: Stats) -> Iterator[str]:
 @click.option("--dry-run", is_flag=True, help="Say what would go, as without --yes.")
 @click.option("--yes", is_flag=True, help="Remove it.")
 @basic_options
+@kept()
 def prune(
     older_than: str | None, keep_last: int | None, kinds: tuple[PruneKind, ...], dry_run: bool, yes: bool
 ) -> None:
@@ -151,9 +199,18 @@ def prune(
 
     with open_store(write=yes) as store:
         try:
-            done = store.prune(
-                older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs")
-            )
+            with progress("Removing", "rows") as display:
+
+                def told(done: int, total: int) -> None:
+                    if done and yes:
+                        keep(f"{done:,} of {count(total, 'row')} were removed; the same command removes the rest")
+                    if display is not None:
+                        display(done, total)
+
+                done = store.prune(
+                    older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs"),
+                    progress=told,
+                )  # fmt: skip
         except parts.errors.InvalidArgument as error:
             raise Misuse(str(error)) from None
     tell(done, _pruned_lines(done))
@@ -186,11 +243,12 @@ def _pruned_lines(done: Pruned) -> Iterator[str]:
 @click.option("--key-stdin", is_flag=True, help="Read the new key from the first line of standard input.")
 @click.option("--remove", is_flag=True, help="Decrypt the store: it has no key then.")
 @basic_options
+@kept()
 def rekey(key_stdin: bool, remove: bool) -> None:
     """Encrypt the store with a new key.
 
     The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. The store must not be open elsewhere. There is
-    no way to the data without the key.
+    no way to the data without the key. A store above the current folder must be named with --db.
 
     \b
     Example:
@@ -200,11 +258,14 @@ def rekey(key_stdin: bool, remove: bool) -> None:
     if key_stdin and remove:
         raise Misuse("give --key-stdin or --remove, not both")
 
+    named_store_path()
     path, old = existing_store_path(), store_key()
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
     new = None if remove else secret("New key", piped=key_stdin)
-    parts.rekeying.rekey(os.path.realpath(path), path, old, new)
+    with progress(f"Encrypting {path}" if new is not None else f"Decrypting {path}"):
+        parts.rekeying.rekey(os.path.realpath(path), path, old, new)
+    finish()
     tell(
         {"store": os.path.realpath(path), "encrypted": not remove},
         f"{path}: {'decrypted' if remove else 'encrypted with the new key'}",

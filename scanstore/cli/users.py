@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
-from scanstore.cli.output import Column, Columns, listing, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, listing, tell, window
 from scanstore.cli.streams import secret
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ COLUMNS: Columns[User] = (
     Column("name", "full_name"),
     "role",
     Column("state", _state),
-    Column("login", _login),
+    Column("login", _login, key="last_login_at"),
 )
 
 
@@ -55,6 +57,7 @@ STDIN = click.option("--password-stdin", is_flag=True, help="Read it from the fi
 @click.option("--password", is_flag=True, help="Ask for a password. Without one, logging in is refused.")
 @STDIN
 @basic_options
+@kept()
 def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool) -> None:
     """Add a user. Creates the store if it is missing.
 
@@ -76,7 +79,7 @@ def add(email: str, name: str | None, role: str, password: bool, password_stdin:
 @users.command("list")
 @click.option("--active/--deactivated", default=None, help="Only active or deactivated users.")
 @click.option("--role", metavar="ROLE", help="Only users with this role.")
-@rows_options
+@rows_options("email", "name", "role", "state", "login")
 @basic_options
 def list_(active: bool | None, role: str | None) -> None:
     """List the users, by address.
@@ -87,7 +90,7 @@ def list_(active: bool | None, role: str | None) -> None:
       scanstore users list --active --role admin
     """
     with open_store() as store:
-        found = store.accounts.list(active=active, role=role)
+        found = store.accounts.list(active=active, role=role, **window(parts.models.User, COLUMNS))
         listing(found, COLUMNS, none("users", "add one with: scanstore users add EMAIL"))
 
 
@@ -95,6 +98,7 @@ def list_(active: bool | None, role: str | None) -> None:
 @click.argument("user")
 @STDIN
 @basic_options
+@kept()
 def passwd(user: str, password_stdin: bool) -> None:
     """Set the password of USER, an address or an id. The command asks for it without showing it. A lockout ends.
 
@@ -112,6 +116,7 @@ def passwd(user: str, password_stdin: bool) -> None:
 @users.command()
 @click.argument("user")
 @basic_options
+@kept()
 def deactivate(user: str) -> None:
     """Deactivate USER, who can no longer log in. Their data stays.
 
@@ -126,6 +131,7 @@ def deactivate(user: str) -> None:
 @users.command()
 @click.argument("user")
 @basic_options
+@kept()
 def activate(user: str) -> None:
     """Activate USER, who can log in again. A lockout ends.
 
@@ -140,6 +146,7 @@ def activate(user: str) -> None:
 @users.command()
 @click.argument("user")
 @basic_options
+@kept()
 def remove(user: str) -> None:
     """Remove USER, who must have no sessions or audits.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scanstore.db.filesystems import PlaceWarning
     from scanstore.db.migrations import Step
     from scanstore.db.pagination import Page
+    from scanstore.db.rows import Rows
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -27,6 +28,7 @@ else:
             "filesystems": ("PlaceWarning",),
             "migrations": ("Step",),
             "pagination": ("Page",),
+            "rows": ("Rows",),
         },
     )
 
@@ -40,6 +42,7 @@ __all__ = [
     "JSONField",
     "Page",
     "PlaceWarning",
+    "Rows",
     "Step",
     "UTCField",
     "UUIDField",

@@ -1,8 +1,12 @@
 """The current store of a thread, a task or a `with` block.
 
-There is no global database. The current database is kept in a ContextVar, so that each thread, task and nested block
-has its own. A model looks it up every time it is used. Without a current store, a model uses AMBIENT, which can build
-SQL but not run it.
+The current database is kept in a ContextVar, so that each thread, task and nested block has its own. A model looks it
+up every time it is used. Without a current store, a model uses AMBIENT, which can build SQL but not run it.
+
+There is no global database unless a program asks for one: ``store.use()`` sets the default of the process, which
+applies only where no block has made a store current. Notebooks need it. A kernel runs each cell with ``await`` as a
+task of its own, so a value that such a cell sets in a ContextVar is gone in the next cell, and threads start without
+it.
 
 Change here: how a store becomes current.
 """
@@ -36,10 +40,26 @@ else:
 _current: ContextVar[_Frame | None] = ContextVar("scanstore", default=None)
 
 
+_default: Transactional | None = None  # the database of the store that is in use, see ``Store.use``
+
+
 def current() -> Transactional | None:
-    """Return the database of the store that is current in this thread or task."""
+    """Return the database of the store that is current in this thread or task, else of the store that is in use."""
     frame = _going()
-    return None if frame is None else frame[0]
+    return _default if frame is None else frame[0]
+
+
+def use(database: Transactional) -> None:
+    """Make a database the default of this process, instead of the previous one."""
+    global _default
+    _default = database
+
+
+def disuse(database: Transactional) -> None:
+    """Remove the default of this process, if it is this database."""
+    global _default
+    if _default is database:
+        _default = None
 
 
 def _going() -> _Frame | None:
@@ -115,6 +135,13 @@ class Closing(Bound[_D]):
         return self.database
 
 
+def no_store() -> NoStore:
+    """Return the error for the use of a model without a store."""
+    return NoStore(
+        "no store is current here; use 'with Store(path):', store.bound() in a thread, or store.use() in a notebook"
+    )
+
+
 class _Ambient(peewee.SqliteDatabase):
     """The database of a model without a current store. It builds SQL, which runs in the store that is current at
     execution.
@@ -130,7 +157,7 @@ class _Ambient(peewee.SqliteDatabase):
     def _here() -> Transactional:
         database = current()
         if database is None:
-            raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
+            raise no_store()
         return database
 
 

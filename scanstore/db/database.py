@@ -100,6 +100,7 @@ class Database(Transactional):
         timeout: float = 30.0,
         durability: Durability = "full",
         read_only: bool = False,
+        brief: bool = False,
         key: str | None = None,
         slow_ms: float | None = None,
     ) -> None:
@@ -134,6 +135,8 @@ class Database(Transactional):
             folder, self._synchronous = opening.memory_folder(path), "OFF"
             path = os.path.join(folder, "memory.db")
         self.file = real_path(path)
+        if brief and not all(os.path.exists(self.file + end) for end in ("-wal", "-shm")):
+            self._options = ALONE  # no process has it open, and to read it as others do would leave files beside it
         super().__init__(self.file, timeout=timeout)
         self._lock = nullcontext()  # Peewee's lock is not needed, because its state is per thread
         # Set when the file is open, except for a store in memory, whose file is private.
@@ -318,6 +321,7 @@ class Database(Transactional):
         is closed, if a replaced file was not detected before.
         """
         self.shut_down = True
+        binding.disuse(self)
         self._state.reset()
         watch, known = self._watch, True
         if watch is not None and self._finalizer.alive:

@@ -22,6 +22,8 @@ from scanstore.db.arguments import number_of
 from scanstore.db.current import AMBIENT, current
 from scanstore.db.database import Database
 from scanstore.db.generic_fields import DateTime, Field, Json, Options, Text, TextUUID
+from scanstore.db.labels import row_label
+from scanstore.db.notebooks import card
 from scanstore.db.rules import Ruled
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
@@ -105,6 +107,7 @@ class Base(Ruled, peewee.Model):
     """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields, no binding by hand."""
 
     __secret__: ClassVar[frozenset[str]] = frozenset()
+    __shown__: ClassVar[str] = ""  #: the columns that describe a row, see :mod:`scanstore.db.labels`
     __view__: ClassVar[View | None] = None  #: how a model of a view is made of tables
 
     if TYPE_CHECKING:
@@ -136,24 +139,21 @@ class Base(Ruled, peewee.Model):
         }
 
     def __repr__(self) -> str:
-        data: dict[str, object] = self.__data__
-        key = self._meta.primary_key
-        words = [type(self).__name__]
-        if isinstance(key, peewee.Field) and not isinstance(key, peewee.CompositeKey):
-            words.append(str(data.get(key.name)))
-        for name in ("qualified_name", "name", "title", "file_path", "path"):
-            if data.get(name) is not None and name not in self.__secret__:
-                words.append(repr(data[name]))
-                break
-        return f"<{' '.join(words)}>"
+        return row_label(self)
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return card(self)
 
     def check_home(self) -> None:
         """Raise WrongStore if the current store is not the store of this row."""
         database = current()
         if self._home is not None and database is not None and database.file != self._home:
-            raise WrongStore(f"{self!r} is of {self._home} and {database.name} is current; use it in its own")
+            raise WrongStore(
+                f"{self!r} is of {self._home} and {database.name} is current; use it inside 'with store.bound():' of"
+                " its own store"
+            )
 
     @classmethod
     def bind(cls, *_: object, **__: object) -> bool:

@@ -7,7 +7,7 @@ read unless you ask for them. Change here: which columns are long (``HEAVY``), a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import peewee
 
@@ -15,9 +15,14 @@ from scanstore.db.arguments import check_integer
 from scanstore.db.current import Bound
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, JSONField
+from scanstore.db.notebooks import described
+from scanstore.db.rows import Rows
 from scanstore.db.view_keys import join
 from scanstore.db.views import View, used
 from scanstore.errors import InvalidArgument, shown
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=peewee.Model)
@@ -31,13 +36,18 @@ HEAVY = frozenset(
 MOST = 1000  #: rows of a page
 
 
+@described
 class Page(NamedTuple, Generic[_M]):
     """One page of ``total`` rows: page number ``page`` of ``pages``, from 1."""
 
-    items: list[_M]
+    items: Rows[_M]
     total: int
     page: int
     pages: int
+
+    def to_pandas(self) -> DataFrame:
+        """Return the rows of this page as a DataFrame, see :meth:`scanstore.db.rows.Rows.to_pandas`."""
+        return self.items.to_pandas()
 
 
 def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page[_M]:
@@ -49,7 +59,7 @@ def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page[_M
     counted = query.clone().columns(peewee.fn.COUNT(peewee.SQL("*"))).order_by()
     total = int(counted.tuples().scalar())
     skipped = (page - 1) * per_page
-    items = list(query.limit(per_page).offset(skipped)) if skipped < total else []
+    items = Rows(query.limit(per_page).offset(skipped) if skipped < total else (), query.model)
     return Page(items, total, page, -(-total // per_page))
 
 
@@ -63,7 +73,7 @@ def check_page(page: int, per_page: int) -> None:
 
 def listed(
     query: peewee.ModelSelect[_B], *, limit: int | None = None, offset: int = 0, sort: str | None = None
-) -> list[_B]:
+) -> Rows[_B]:
     """Return the rows of a query, which every ``list`` of a domain does with its options.
 
     ``sort`` replaces the order of the query: a column as for :meth:`scanstore.store.Store.page`.
@@ -73,18 +83,18 @@ def listed(
         query = query.order_by(*_order(query.model, sort))
     if limit is not None or offset:
         query = query.limit(-1 if limit is None else limit).offset(offset)
-    return list(query)
+    return Rows(query, query.model)
 
 
 def arranged(
     model: type[_B], rows: Iterable[_B], *, limit: int | None = None, offset: int = 0, sort: str | None = None
-) -> list[_B]:
+) -> Rows[_B]:
     """Return rows that were computed, not queried, with the options of :func:`listed`."""
     found = list(rows)
     if sort is not None:
         names = [field.name for field in _sorted_by(model, sort)]
         found.sort(key=lambda row: [_comparable(row.__data__[name]) for name in names], reverse=sort.startswith("-"))
-    return windowed(found, limit, offset)
+    return Rows(windowed(found, limit, offset), model)
 
 
 def windowed(rows: Sequence[_T], limit: int | None, offset: int) -> list[_T]:
@@ -126,7 +136,7 @@ def page_of(
             return paged(query, page=page, per_page=per_page)
         total = sum(rows.counts().values())
         skipped = (page - 1) * per_page
-        items = rows.page(order, columns, per_page, skipped) if skipped < total else []
+        items = Rows(rows.page(order, columns, per_page, skipped) if skipped < total else (), model)
         return Page(items, total, page, -(-total // per_page))
 
 
@@ -198,11 +208,19 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
         return dict(found.order_by(field).tuples())
 
 
-def sorts(model: type[Base]) -> list[str]:
-    """Return the names of the columns by which pages of a model can be sorted: its key and its indexed columns."""
+def sorts(model: type[Base], *, nullable: bool = True) -> list[str]:
+    """Return the names of the columns by which pages of a model can be sorted: its key and its indexed columns.
+
+    Without ``nullable``, only those that always have a value; a text may be empty, unless it is the key.
+    """
     meta: Any = _checked(model)._meta
     indexed = [f for index in meta.fields_to_index() for f in index._expressions if isinstance(f, peewee.Field)]
-    return list(dict.fromkeys(f.name for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f)))
+    found = [f for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f) and (nullable or _is_full(f))]
+    return list(dict.fromkeys(f.name for f in found))
+
+
+def _is_full(field: Any) -> bool:
+    return bool(field.primary_key or not field.null and type(field) is not peewee.TextField)
 
 
 def light(model: type[Base], *, heavy: bool = False) -> list[peewee.Field[object]]:

@@ -88,13 +88,14 @@ _CONFLICTS = {
     "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
 }
 _DAMAGED = "is damaged; restore a backup, or save the readable part with: scanstore repair FILE NEW"
+_OR_KEY = "or its key if it is encrypted (key=, or $SCANSTORE_KEY for a command)"
 _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
     sqlite3.SQLITE_PROTOCOL: (Busy, "is locked by another process; try again"),
     sqlite3.SQLITE_FULL: (DiskFull, "cannot grow: its disk is full; free some space and try again"),
     sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, where it can be written"),
     sqlite3.SQLITE_CORRUPT: (Damaged, _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {GIVE_ANOTHER}, or its key if it is encrypted"),
+    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {GIVE_ANOTHER}, {_OR_KEY}"),
     sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened; check that it and its folder may be written"),
     sqlite3.SQLITE_PERM: (StorageError, "may not be opened; check its permissions"),
     sqlite3.SQLITE_IOERR: (StorageError, "could not be read or written; check its disk"),

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scanstore.db.arguments import check_bool, check_choice, check_string, stored_path
+from scanstore.db.arguments import check_bool, check_choice, check_cwe, check_string, stored_path
 from scanstore.db.domain import List, reads
 from scanstore.db.pagination import arranged, check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import FINDING_STATES, FINDING_STATUSES, SEVERITIES
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import listing
@@ -39,20 +40,23 @@ class Findings(Triage):
         file: str | None = None,
         state: FindingState | None = None,
         tool: str | None = None,
+        rule: str | None = None,
+        cwe: str | int | None = None,
         suppressed: bool | None = None,
         target: str | None = None,
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Finding]:
+    ) -> Rows[Finding]:
         """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
         The target can be omitted if the store has only one. Findings are sorted by severity, file and line. The
         ``state`` of each compares it with the previous run of its tools (:meth:`baseline`), or is its state in the
         scan: ``new``, ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``. Fixed
-        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state or tool; ``suppressed``
-        selects only findings with, or without, an active suppression. Raises InvalidArgument for an unknown word,
-        Ambiguous without scan and target if the store has several targets, NotFound.
+        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state, tool, rule or CWE
+        (``"CWE-79"`` or 79); ``suppressed`` selects only findings with, or without, an active suppression. Raises
+        InvalidArgument for an unknown word, Ambiguous without scan and target if the store has several targets,
+        NotFound.
         """
         check_window(limit, offset)
         if scan is not None and state == "not_checked":
@@ -62,8 +66,10 @@ class Findings(Triage):
         state = None if state is None else check_choice(state, "state", FINDING_STATES)
         file = None if file is None else stored_path(file, "file")
         tool = None if tool is None else check_string(tool, "tool")
+        rule = None if rule is None else check_string(rule, "rule")
+        cwe = check_cwe(cwe, "cwe")
         suppressed = None if suppressed is None else check_bool(suppressed, "suppressed")
-        whole = suppressed is not None or sort is not None or limit is None
+        whole = any(each is not None for each in (rule, cwe, suppressed, sort)) or limit is None
         some = None if whole or limit is None else min(limit + offset, 2**63 - 1)
         row = pick(self.db, scan, target)
         if scan is None:
@@ -77,6 +83,8 @@ class Findings(Triage):
                 self.db, row.id, status=status, severity=severity, file=file, state=state,
                 tool=tool, limit=some,
             )  # fmt: skip
+        if rule is not None or cwe is not None:
+            found = [each for each in found if rule in (None, each.rule_id) and cwe in (None, each.cwe)]
         if suppressed is not None:
             hidden = {key for key, why in self.suppressed(found).items() if not why.expired}
             found = [each for each in found if (each.id in hidden) is suppressed]
@@ -85,7 +93,7 @@ class Findings(Triage):
     @reads
     def sightings(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> List[Sighting]:
+    ) -> Rows[Sighting]:
         """List the sightings of a finding, the oldest scan first. Raises NotFound."""
         check_window(limit, offset)
         query = Sighting.select().where(Sighting.finding == self.get(finding).id).order_by(Sighting.scan)

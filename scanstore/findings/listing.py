@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.database import Database
+from scanstore.db.notebooks import described
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import dump_json
 from scanstore.findings.content import unpacked
@@ -21,15 +23,16 @@ if TYPE_CHECKING:
     from scanstore.db.words import FindingState
 
 
+@described
 class FindingDiff(NamedTuple):
     """Findings by their change between two scans."""
 
-    new: list[Finding]
-    fixed: list[Finding]
-    reopened: list[Finding]
-    updated: list[Finding]
-    unchanged: list[Finding]
-    not_checked: list[Finding]
+    new: Rows[Finding]
+    fixed: Rows[Finding]
+    reopened: Rows[Finding]
+    updated: Rows[Finding]
+    unchanged: Rows[Finding]
+    not_checked: Rows[Finding]
 
 
 RANK = "CASE {} END".format(" ".join(f"WHEN f.severity = '{word}' THEN {n}" for n, word in enumerate(SEVERITIES)))
@@ -155,7 +158,7 @@ def diff(db: Database, lineage: int, a: int, b: int) -> FindingDiff:
     for key, change in changes(db, lineage, a, b).items():
         parts[change].append(key)
     rows = {key: row for keys in parts.values() for key, row in _rows(db, keys).items()}
-    return FindingDiff(*(sorted((rows[key] for key in keys), key=_order) for keys in parts.values()))
+    return FindingDiff(*(Rows(sorted((rows[key] for key in keys), key=_order), Finding) for keys in parts.values()))
 
 
 def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, FindingState]:

@@ -48,6 +48,7 @@ class Finding(Numbered, Timestamped):
     recognised.
     """
 
+    __shown__ = "severity status: title, file_path:line_number | rule_id, tool, cwe"
     __rules__ = Rules(
         state={
             "status": "call store.findings.triage(finding, status, by=...)",
@@ -140,6 +141,7 @@ class ToolRun(Numbered):
     be used (None: unknown). ``repeats`` counts how often the same report was loaded again.
     """
 
+    __shown__ = "tool tool_version: scan, category | complete, successful, left_out, created_at"
     __rules__ = Rules(delete=_SCAN, fixed=columns(_REPORT, "scan", "tool", "digest"))
 
     if TYPE_CHECKING:
@@ -171,6 +173,7 @@ class ToolRun(Numbered):
 class FindingContent(Numbered):
     """Columns of a finding as they were before they changed: zlib of JSON."""
 
+    __shown__ = ": finding"
     __rules__ = Rules(create=_REPORT, delete=_SCAN, frozen=_REPORT)
 
     if TYPE_CHECKING:
@@ -188,6 +191,7 @@ class Sighting(Base):
     that of the finding's row.
     """
 
+    __shown__ = "scan finding state: file_path:line_number"
     __rules__ = Rules(create=_REPORT, delete=_SCAN, frozen=_REPORT)
 
     if TYPE_CHECKING:
@@ -224,6 +228,7 @@ ACTIONS = ("status", "comment", "suppress", "unsuppress")
 class FindingEvent(Numbered):
     """An event of a finding; ``by`` is a person, a program, or None if no name was given."""
 
+    __shown__ = "action: from_status → to_status, finding, by, note | created_at"
     __rules__ = Rules(
         delete="the history of a finding is kept; call store.scans.remove(scan) to remove all of a scan",
         frozen="the history of a finding is kept; call store.findings.comment(finding, text, by=...)",
@@ -256,6 +261,7 @@ class FindingEvent(Numbered):
 class Suppression(Numbered, Timestamped):
     """A decision to hide a finding or the findings of a rule. An expired or lifted suppression hides nothing."""
 
+    __shown__ = ": finding, tool, rule_id, path_pattern, by, justification | expires_at, lifted_at"
     __rules__ = Rules(
         create="call store.findings.suppress(finding, ...)",
         delete="call store.findings.unsuppress(suppression, ...)",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from scanstore.db.database import Database
@@ -200,13 +200,15 @@ def record_runs(
     runs: Sequence[tuple[int | None, Sequence[Incoming]]],
     *,
     renamed: Mapping[str, str] | None = None,
+    told: Callable[[int], object] | None = None,
 ) -> SightingCounts:
     """Write the findings of all runs of a scan, and return their number by state. Inside a transaction.
 
     Each is matched, one to one, with the findings of its tool and category that have no sighting in this scan yet;
     fixed findings are tried last. An identical result of an earlier report of the same scan is the same finding.
     ``renamed`` maps old paths to new ones (a path mapped to itself was not renamed); by default renames are derived
-    from the scan's files. Without a run, results that are recorded again count as additional findings.
+    from the scan's files. Without a run, results that are recorded again count as additional findings. ``told`` is
+    called after each run with the number of its results.
     """
     lineage = _lineage(db, scan_id)
     incoming = [one for _, found in runs for one in found]
@@ -236,6 +238,8 @@ def record_runs(
     for run_id, said in runs:
         states.update(_see(db, scan_id, lineage, known[start : start + len(said)], said, run_id))
         start += len(said)
+        if told is not None:
+            told(len(said))
     return SightingCounts(*(states[name] for name in SightingCounts._fields[:4]))
 
 

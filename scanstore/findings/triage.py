@@ -16,6 +16,7 @@ from scanstore.db.arguments import check_bool, check_by, check_choice, check_lis
 from scanstore.db.domain import Domain, reads
 from scanstore.db.fields import find_row, read_row
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.rules import change_rows, insert_row, save_row
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -92,7 +93,7 @@ class Triage(Domain):
     @reads
     def history(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> list[FindingEvent]:
+    ) -> Rows[FindingEvent]:
         """List all decisions and comments about a finding, the oldest first. Raises NotFound."""
         check_window(limit, offset)
         query = FindingEvent.select().where(FindingEvent.finding == self.get(finding).id).order_by(FindingEvent.id)
@@ -182,7 +183,7 @@ class Triage(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> list[Suppression]:
+    ) -> Rows[Suppression]:
         """List suppressions, optionally of one target, the oldest first.
 
         ``active=True`` selects active ones, ``active=False`` expired and lifted ones. Raises NotFound for an unknown

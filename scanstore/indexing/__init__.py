@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from scanstore.indexing.ctags import Broken, CtagsTag
     from scanstore.indexing.facts import FileFacts, Indexer
     from scanstore.indexing.languages import Gap, Language
+    from scanstore.indexing.records import facts_of
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"ctags": ("Broken", "CtagsTag"), "facts": ("FileFacts", "Indexer"), "languages": ("Gap", "Language")},
+        {
+            "ctags": ("Broken", "CtagsTag"),
+            "facts": ("FileFacts", "Indexer"),
+            "languages": ("Gap", "Language"),
+            "records": ("facts_of",),
+        },
     )
 
-__all__ = ["Broken", "FileFacts", "Gap", "Indexer", "Language", "CtagsTag"]
+__all__ = ["Broken", "FileFacts", "Gap", "Indexer", "Language", "CtagsTag", "facts_of"]

@@ -108,14 +108,18 @@ class _Row:
 
 
 def facts_of(
-    symbols: Iterable[object],
-    references: Iterable[object],
-    imports: Iterable[object],
-    chunks: Iterable[object],
+    symbols: Iterable[object] = (),
+    references: Iterable[object] = (),
+    imports: Iterable[object] = (),
+    chunks: Iterable[object] = (),
     *,
     line_count: int = 0,
 ) -> FileFacts:
-    """Check and normalise the rows. Raises InvalidArgument, which names the first bad row."""
+    """Return the facts of one file from rows as ``store.symbols.record_file`` takes them, for an indexer of your own.
+
+    The module docstring describes the rows. ``line_count`` is the number of lines of the file. Raises InvalidArgument,
+    which names the first bad row.
+    """
     for what, rows in (("symbols", symbols), ("references", references), ("imports", imports), ("chunks", chunks)):
         if isinstance(rows, (str, bytes, dict)) or not isinstance(rows, Iterable):
             raise InvalidArgument(f"{what} are {shown(rows)}; give rows, in a list or any other iterable")

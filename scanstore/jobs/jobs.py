@@ -24,6 +24,7 @@ from scanstore.db.arguments import check_bool, check_choice, check_integer, chec
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.domain import List, long, reads
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.spans import check_span
 from scanstore.db.state_machine import JOB_STATUSES, Machine
 from scanstore.db.user_schema import holding
@@ -211,7 +212,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
             cancelling.cancel(self.db, key)
             return self._row(key)
 
-    def retry(self, *items: Job | str | uuid.UUID) -> List[Job]:
+    def retry(self, *items: Job | str | uuid.UUID) -> Rows[Job]:
         """Let failed or cancelled jobs wait again, with all their retries, and return them. Atomic.
 
         The children that were cancelled together with a job are retried with it. Children that failed, or were
@@ -224,7 +225,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         keys = [key_of(item) for item in items]
         # A child is newer than its parent. It comes first, because the parent may revive it.
         found = {row.id: row for row in super().retry(*sorted(keys, reverse=True))}
-        return [found[key] for key in keys]
+        return Rows((found[key] for key in keys), Job)
 
     def _retry(self, key: Key) -> None:
         for each in (str(key), *cancelling.cancelled_with(self.db, str(key))):
@@ -301,7 +302,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Job]:
+    ) -> Rows[Job]:
         """List jobs, the newest first, optionally of a status, type, parent, scene or queue.
 
         Results are left out, because they may be large: ``job.result`` reads one when it is used, in the current store,
@@ -321,7 +322,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         return self._with_progress(listed(query.order_by(Job.id.desc()), limit=limit, offset=offset, sort=sort))
 
     @reads
-    def children(self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0) -> List[Job]:
+    def children(self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0) -> Rows[Job]:
         """List the children of a job, the oldest first, without their results, as :meth:`list` does.
 
         Raises NotFound and InvalidArgument.
@@ -387,7 +388,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         limit: int = 1,
         lease: float = LEASE,
         queue: str = QUEUE,
-    ) -> List[Job]:
+    ) -> Rows[Job]:
         """Lease up to ``limit`` jobs of these types (default: any) in a queue, see :meth:`LeasedWork.claim`.
 
         Jobs of an ``exclusive_group`` of which one runs are passed over.
@@ -425,13 +426,13 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
 
     def _claim(
         self, scope: Scope | None, worker: str, limit: int, lease: float, values: Values = NO_VALUES
-    ) -> List[Job]:
+    ) -> Rows[Job]:
         queue, types = json.loads(str(scope))  # as work() gives it
         return self._lease(queue, worker, limit, lease, types=None if types is None else dump_json(types))
 
     def _lease(
         self, queue: str, worker: str, limit: int, lease: float, types: object = None, only: str | None = None
-    ) -> List[Job]:
+    ) -> Rows[Job]:
         values = {"types": types, "only": only}
         if limit == 1:  # mostly: one statement
             one = engine.claim_one(self.db, JOBS, queue, worker=worker, lease=lease, values=values)
@@ -442,7 +443,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
             found = engine.claim(self.db, JOBS, queue, worker=worker, limit=limit, lease=lease, values=values)
         return self._claimed(found, lease)
 
-    def _claimed(self, found: dict[Any, int], lease: float) -> List[Job]:
+    def _claimed(self, found: dict[Any, int], lease: float) -> Rows[Job]:
         rows = super()._claimed(found, lease)
         for row in rows:
             row.store = self.store
@@ -565,10 +566,10 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
     def _status(self, key: str) -> str:
         return status_of(self.db, key)
 
-    def _rows(self, keys: Sequence[Key]) -> List[Job]:
+    def _rows(self, keys: Sequence[Key]) -> Rows[Job]:
         return self._with_progress(super()._rows(keys))
 
-    def _with_progress(self, rows: List[Job]) -> List[Job]:
+    def _with_progress(self, rows: Rows[Job]) -> Rows[Job]:
         if rows:
             derived = dict(self.db.execute_sql(PROGRESS, (dump_json([row.id for row in rows]),)).fetchall())
             for row in rows:

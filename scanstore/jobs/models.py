@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 import peewee
 
 from scanstore.db.arguments import check_bool, check_list, check_text, uuid_of
+from scanstore.db.current import no_store
 from scanstore.db.database import Database, current
 from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.processes import me
-from scanstore.db.rows import read_keys
+from scanstore.db.rows import Rows, read_keys
 from scanstore.db.rules import LEASE_COLUMNS, Rules, columns
 from scanstore.db.state_machine import JOB_LIVE, JOB_STATUSES
 from scanstore.db.values import format_time, utcnow
-from scanstore.errors import IllegalMove, InvalidArgument, NoStore, shown
+from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.jobs import leasing
 from scanstore.jobs.times import check_task, next_run
 from scanstore.leases.engine import check_lease, describe_error
@@ -59,6 +60,10 @@ class Job(LeasedTask):
     Lists of jobs leave the ``result`` out, because it may be large: it is read from the current store when it is used.
     """
 
+    __shown__ = (
+        "status: type, message"
+        " | queue, progress, processed_items, total_items, created_at, started_at, completed_at"
+    )
     __rules__ = Rules(
         state={
             "status": "call store.jobs.start, complete, fail, cancel, release or retry",
@@ -125,11 +130,11 @@ class Job(LeasedTask):
         return found
 
     @property
-    def scenes(self) -> list[Scene]:
+    def scenes(self) -> Rows[Scene]:
         """The scenes that this job is linked to."""
         self.check_home()
         links = JobScene.select(JobScene.scene).where(JobScene.job == self.id)
-        return list(Scene.select().where(Scene.id.in_(links)).order_by(Scene.id))
+        return Rows(Scene.select().where(Scene.id.in_(links)).order_by(Scene.id), Scene)
 
     def update_progress(
         self,
@@ -177,6 +182,8 @@ class Job(LeasedTask):
 class JobScene(Base):
     """The link of a job to a scene."""
 
+    __shown__ = "job, scene"
+
     if TYPE_CHECKING:
         job_id = peewee.TextField()
         scene_id = peewee.TextField()
@@ -197,6 +204,7 @@ _TASK = frozenset({"name", "task_type", "config", "enabled"})
 class ScheduledTask(Numbered, Timestamped):
     """A task with its schedule. ``next_run`` is None while it is disabled; ``last_run`` is its last start."""
 
+    __shown__ = "enabled: name, task_type, schedule | timezone, last_run, next_run"
     __rules__ = Rules(
         state={
             "next_run": "it follows from the schedule; call store.schedules.update(task, ...), enable or disable",
@@ -244,7 +252,7 @@ def _here() -> Database:
     """Return the current store's database, for the methods of a row."""
     database = current()
     if database is None:
-        raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
+        raise no_store()
     return database
 
 

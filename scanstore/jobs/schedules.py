@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from scanstore.db import rows
 from scanstore.db.arguments import check_bool, check_text, number_of
 from scanstore.db.domain import Domain, List, reads
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import listed
+from scanstore.db.rows import Rows
 from scanstore.db.rules import change_rows, insert_row, save_row
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
@@ -47,6 +49,7 @@ UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
 """
 
 
+@described
 class ScheduledRun(NamedTuple):
     """A due task and its job. ``started`` is false if the previous job is unfinished.
 
@@ -107,7 +110,7 @@ class Schedules(Domain):
     @reads
     def list(
         self, *, enabled: bool | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> List[ScheduledTask]:
+    ) -> Rows[ScheduledTask]:
         """List all tasks by name, or only enabled or disabled ones.
 
         ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
@@ -166,7 +169,7 @@ class Schedules(Domain):
 
     # -- due tasks -------------------------------------------------------------------------------------------------
 
-    def due(self, *, now: datetime | None = None) -> List[ScheduledTask]:
+    def due(self, *, now: datetime | None = None) -> Rows[ScheduledTask]:
         """Return the due tasks for the caller to run, and advance each to its next time. The longest due come first.
 
         Each run is returned to only one process. Several missed runs count as one. If the caller dies, its returned
@@ -175,9 +178,9 @@ class Schedules(Domain):
         Tasks with a time zone that this machine does not know are skipped with a warning in the log. Raises
         InvalidArgument if no other task is due.
         """
-        return self._each(now, self._hand_out)
+        return Rows(self._each(now, self._hand_out), ScheduledTask)
 
-    def run_due(self, *, now: datetime | None = None) -> List[ScheduledRun]:
+    def run_due(self, *, now: datetime | None = None) -> Rows[ScheduledRun]:
         """Enqueue a job for each due task and advance the task to its next time. The longest due come first.
 
         Each task is one transaction, and each run becomes one job, even with several processes. Several missed runs
@@ -189,7 +192,7 @@ class Schedules(Domain):
 
         Raises the same errors as ``due``.
         """
-        return self._each(now, self._enqueue)
+        return Rows(self._each(now, self._enqueue), ScheduledRun)
 
     def _each(self, now: datetime | None, take: Callable[[ScheduledTask, datetime], _T | None]) -> List[_T]:
         if now is None:

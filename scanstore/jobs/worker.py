@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from scanstore.db.arguments import check_bool
 from scanstore.db.blocks import Block, Scope, contextmanager, ending
 from scanstore.db.current import Bound
+from scanstore.db.notebooks import described
+from scanstore.db.rows import Rows
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError, shown
 from scanstore.leases.checks import check_stop
@@ -42,21 +44,26 @@ class JobCalls(Protocol):
 
     db: Database
 
-    def claim(self, scope: Iterable[str], *, worker: str, lease: float, queue: str) -> list[Job]: ...
+    def claim(self, scope: Iterable[str], *, worker: str, lease: float, queue: str) -> Rows[Job]: ...
     def heartbeat(self, item: Job, *, lease: float) -> Job: ...
     def complete(self, job: Job, *, result: object) -> Job: ...
     def fail(self, item: Job, error: Exception, *, retry: bool) -> Job: ...
     def release(self, item: Job) -> Job: ...
 
 
+@described
 class Worked(NamedTuple):
-    """The number of jobs by outcome. ``waiting`` jobs will be retried; another worker took over the ``lost`` ones."""
+    """The number of jobs by outcome. ``waiting`` jobs will be retried; another worker took over the ``lost`` ones.
+
+    ``interrupted`` tells whether Ctrl-C ended the work.
+    """
 
     completed: int
     waiting: int
     failed: int
     cancelled: int
     lost: int
+    interrupted: bool = False
 
 
 def run_worker(
@@ -80,7 +87,7 @@ def run_worker(
     check_stop(stop)
     if jobs.db.in_sqlite_transaction():
         raise IllegalMove("a transaction is open, which would keep all other workers out; leave it first")
-    counts = dict.fromkeys(Worked._fields, 0)
+    counts = dict.fromkeys(Worked._fields[:5], 0)
     stop = stop if stop is not None else threading.Event()
     with _signals() as signalled, _Pulse(jobs, lease) as pulse:
 
@@ -106,7 +113,7 @@ def run_worker(
                 until = time.monotonic() + poll
                 while not stopped() and (rest := until - time.monotonic()) > 0:
                     stop.wait(min(rest, NAP))
-    return Worked(**counts)
+    return Worked(**counts, interrupted=signal.SIGINT in signalled)
 
 
 def check_seconds(value: float | None, what: str, *, zero: bool = False) -> None:

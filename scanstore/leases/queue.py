@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from scanstore.db.database import Database
+from scanstore.db.notebooks import described
 
 LEASE = 600.0  #: seconds that a claim holds unless told otherwise
 MOST_RETRIES = 3
@@ -88,6 +89,7 @@ SESSION_TASKS = Queue(
 )  # fmt: skip
 
 
+@described
 class Recovered(NamedTuple):
     """Lost leases: rows that are pending again, and rows that failed because they lost too many."""
 
@@ -100,6 +102,7 @@ class Recovered(NamedTuple):
         return self.waiting + self.failed
 
 
+@described
 class State(NamedTuple):
     """The state of a queue. ``ready`` rows can be claimed now (including those with expired leases); ``delayed`` rows
     wait for a retry. ``next_at`` is the next time at which a retry is due or a lease expires. ``lost`` is the number of

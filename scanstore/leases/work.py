@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from scanstore.db.arguments import check_bool, uuid_of
 from scanstore.db.domain import Domain, long, reads
 from scanstore.db.processes import me
-from scanstore.db.rows import read_keys
+from scanstore.db.rows import Rows, read_keys
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import NotFound, ScanstoreError
@@ -61,7 +61,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
 
     def claim(
         self, scope: ScopeT | None = None, *, worker: str | None = None, limit: int = 1, lease: float = LEASE
-    ) -> list[Row]:
+    ) -> Rows[Row]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -154,7 +154,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
 
     # -- looking after the whole -----------------------------------------------------------------------------------
 
-    def retry(self, *items: Row | Id) -> list[Row]:
+    def retry(self, *items: Row | Id) -> Rows[Row]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -219,7 +219,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
 
     def _claim(
         self, scope: Scope | None, worker: str, limit: int, lease: float, values: Values = NO_VALUES
-    ) -> list[Row]:
+    ) -> Rows[Row]:
         found: dict[Any, int] = {}
         with self.db.atomic():
             for each in self._scopes() if scope is None else [scope]:
@@ -232,9 +232,10 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         """Lease rows of one scope, in the claim's transaction; return their ids and attempts."""
         return engine.claim(self.db, self.queue, scope, worker=worker, limit=limit, lease=lease, values=values)
 
-    def _claimed(self, found: dict[Any, int], lease: float) -> list[Row]:
+    def _claimed(self, found: dict[Any, int], lease: float) -> Rows[Row]:
         # Read after the transaction, when others may write again; a row that was lost meanwhile is left out.
-        rows = [row for row in self._rows(list(found)) if row.__data__["attempt"] == found[row.__data__["id"]]]
+        kept = (row for row in self._rows(list(found)) if row.__data__["attempt"] == found[row.__data__["id"]])
+        rows = Rows(kept, self.model)
         for row in rows:
             row.lease, row.claimed = lease, True
         return rows
@@ -269,7 +270,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def _rows(self, keys: Sequence[Key]) -> list[Row]:
+    def _rows(self, keys: Sequence[Key]) -> Rows[Row]:
         """Return the rows with these ids, in this order."""
         return read_keys(self.db, self.model, keys)
 

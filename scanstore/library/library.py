@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_string, encodable
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import Base
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import check_window, listed
-from scanstore.db.rows import Removed, remove
+from scanstore.db.rows import Removed, Rows, remove
 from scanstore.db.state_machine import SYNC_KINDS
 from scanstore.db.values import dump_json, format_time
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 Run = Sync | SyncRun | int
 
 
+@described
 class Named(NamedTuple):
     """A performer, a tag or a studio, with the number of its scenes."""
 
@@ -55,6 +57,7 @@ class Named(NamedTuple):
     scenes: int
 
 
+@described
 class LibraryStats(NamedTuple):
     """The library in figures; ``synced`` is the last run of each kind that had one."""
 
@@ -164,7 +167,7 @@ class Library(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[SyncRun]:
+    ) -> Rows[SyncRun]:
         """List sync runs, the newest first, optionally of one kind. ``sort`` as in `list`. Raises InvalidArgument."""
         query = SyncRun.select().order_by(SyncRun.id.desc())
         if kind is not None:
@@ -199,20 +202,20 @@ class Library(Domain):
         return found
 
     @overload
-    def find(self, kind: Literal["scene"], what: str, *, limit: int | None = None, offset: int = 0) -> List[Scene]: ...
+    def find(self, kind: Literal["scene"], what: str, *, limit: int | None = None, offset: int = 0) -> Rows[Scene]: ...
 
     @overload
     def find(
         self, kind: Literal["performer"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> List[Performer]: ...
+    ) -> Rows[Performer]: ...
 
     @overload
-    def find(self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0) -> List[Tag]: ...
+    def find(self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0) -> Rows[Tag]: ...
 
     @overload
     def find(
         self, kind: Literal["studio"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> List[Studio]: ...
+    ) -> Rows[Studio]: ...
 
     @overload
     def find(self, kind: LibraryKind, what: str, *, limit: int | None = None, offset: int = 0) -> Sequence[Row]: ...
@@ -237,7 +240,7 @@ class Library(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Scene]:
+    ) -> Rows[Scene]:
         """List scenes by id, optionally with a performer, tag or studio, and organized or not.
 
         ``sort`` is ``id``, ``scene_date`` or ``studio``, with ``-`` before it for the reverse order. Scenes without a
@@ -256,12 +259,12 @@ class Library(Domain):
         return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
-    def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> List[Named]:
+    def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> Rows[Named]:
         """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
         sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
         check_window(limit, offset)
         rows = self.db.execute_sql(sql, (-1 if limit is None else limit, offset)).fetchall()
-        return [Named(*row) for row in rows]
+        return Rows((Named(*row) for row in rows), Named)
 
     @reads
     def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[StoredScene]:

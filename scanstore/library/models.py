@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypeAlias, TypedDic
 import peewee
 
 from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
+from scanstore.db.notebooks import described
 from scanstore.db.processes import me
 from scanstore.db.rules import Rules, columns
 from scanstore.db.state_machine import DATE_PRECISIONS, SYNC_KINDS, SYNC_STATUSES
@@ -35,6 +36,8 @@ class SyncedRow(Timestamped):
 
 class NamedRow(SyncedRow):
     """Base of models whose rows have a name."""
+
+    __shown__ = ": name | last_synced"
 
     name = peewee.TextField(index=True)
 
@@ -78,6 +81,8 @@ class Scene(SyncedRow):
     ``scene_date_precision`` is ``month`` or ``year``, else ``day``. A scene without a date has no precision.
     """
 
+    __shown__ = ": title, scene_date, studio | organized, last_synced"
+
     if TYPE_CHECKING:
         studio_id = peewee.TextField(null=True)
         performers = ManyToMany["Performer"]()
@@ -119,6 +124,8 @@ class Scene(SyncedRow):
 class ScenePerformer(Base):
     """The link of a performer to a scene."""
 
+    __shown__ = "scene, performer"
+
     if TYPE_CHECKING:
         scene_id = peewee.TextField()
         performer_id = peewee.TextField()
@@ -134,6 +141,8 @@ class ScenePerformer(Base):
 
 class SceneTag(Base):
     """The link of a tag to a scene."""
+
+    __shown__ = "scene, tag"
 
     if TYPE_CHECKING:
         scene_id = peewee.TextField()
@@ -178,6 +187,7 @@ class SyncRun(Numbered, Timestamped):
     number of records that were set aside.
     """
 
+    __shown__ = "status: kind, started_at | ended_at, created, updated, unchanged, pruned, rejected"
     __rules__ = Rules(
         state=columns(
             "call store.library.sync(kind)",
@@ -275,6 +285,7 @@ class Rejection(NamedTuple):
     reason: str
 
 
+@described
 class SyncCounts(NamedTuple):
     """Counts of rows, of links between scenes and performers or tags, and of rejected records.
 

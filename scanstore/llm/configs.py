@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from typing import TypedDict, Unpack
 
 from scanstore.db.arguments import encodable
-from scanstore.db.domain import Domain, List, reads
+from scanstore.db.domain import Domain, reads
 from scanstore.db.pagination import listed
-from scanstore.db.rows import Removed, remove
+from scanstore.db.rows import Removed, Rows, remove
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.llm.models import ModelConfig, check_columns
 from scanstore.llm.slots import Slot
@@ -81,7 +81,7 @@ class Configs(Domain):
         return ModelConfig.get_or_none(ModelConfig.id == key)
 
     @reads
-    def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> List[ModelConfig]:
+    def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> Rows[ModelConfig]:
         """List all models by name."""
         return listed(ModelConfig.select().order_by(ModelConfig.name), limit=limit, offset=offset, sort=sort)
 

@@ -22,6 +22,8 @@ TEXTS = frozenset(("name", "base_url", "api_key", "analysis_prompt_template", "v
 class ModelConfig(Numbered, Timestamped):
     """One model endpoint. ``api_key`` may be ``env:NAME``; it never appears in ``repr`` or ``to_dict``."""
 
+    __shown__ = ": name | votes, is_analyzer, is_verifier, max_tokens, max_concurrent"
+
     __secret__ = frozenset(("api_key",))
     __rules__ = Rules(held="keep the model, or first remove the scans that it voted on: store.scans.remove(scan)")
 
@@ -68,6 +70,8 @@ class ModelConfig(Numbered, Timestamped):
 
 class ModelSlot(Numbered):
     """A ticket for one of the slots of a model."""
+
+    __shown__ = "model_config: lease_until"
 
     if TYPE_CHECKING:
         model_config_id = peewee.IntegerField()

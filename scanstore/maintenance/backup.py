@@ -18,8 +18,8 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from scanstore.db import atomic_files, open_files
 from scanstore.db.arguments import check_path
@@ -42,6 +42,7 @@ from scanstore.db.files import (
 )
 from scanstore.db.opening import refuse
 from scanstore.db.paths import same_file
+from scanstore.db.progress import Meter
 from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import (
@@ -57,7 +58,8 @@ from scanstore.errors import (
 )
 from scanstore.errors import shown as shown_value
 
-Progress = Callable[[int, int], object]
+if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
 
 _PAGES = 2000  # of one step
 
@@ -93,22 +95,22 @@ def backup(
     folder: str | os.PathLike[str] | None = None,
     keep: int | None = None,
     verify: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Backup:
     """Copy the committed content of the store to `path`, or to a name with the time in it, in `folder` or beside the
     store.
 
-    Works while others read and write; the copy is the store at one moment, readable by its owner only, and stands
-    under its name whole or not at all. It replaces an earlier copy of that name, never another file. With `keep`, for
-    names with the time in them, only so many of these remain: the oldest are removed, and no other file is. Copies of
-    stores of one name want a folder each. `verify` reads the copy again and checks its structure, which takes longer
-    than copying. `progress` is called with the pages done and all of them.
+    Works while others read and write; the copy is the store at one moment, readable by its owner only, and stands under
+    its name whole or not at all. It replaces an earlier copy of that name, never another file. With `keep`, for names
+    with the time in them, only so many of these remain: the oldest are removed, and no other file is. Copies of stores
+    of one name want a folder each. `verify` reads the copy again and checks its structure, which takes longer than
+    copying. `progress` is called in this thread with the copied pages and all pages; an exception of it cancels the
+    backup.
 
     Raises InvalidArgument, MissingFolder, ReadOnly, DiskFull, and Damaged when the copy is not sound, which then the
     store itself is not; no copy is left then.
     """
-    if progress is not None and not callable(progress):
-        raise InvalidArgument(f"progress is {shown_value(progress)}; give a function of the pages done and all of them")
+    Meter(progress)  # refuses what is not a function
     target, shown = _target(db, path, folder, keep)
     if os.path.lexists(target):
         _refuse_others(target, shown, db)
@@ -167,7 +169,7 @@ def restore(
     path: str | os.PathLike[str],
     *,
     timeout: float = 5,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     key: str | None = None,
 ) -> Restored:
     """Make the store at `path` what the copy `backup` is; the file that was there is kept under
@@ -176,8 +178,11 @@ def restore(
     The copy is verified first, and is not changed. Atomic: a killed process leaves the old store or the new one. An
     older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the store
     open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was changed
-    then. A `timeout` that is longer than what `verify` allows for reading is for that too.
+    then. A `timeout` that is longer than what `verify` allows for reading is for that too. `progress` is called in this
+    thread with the copied pages and all pages; an exception of it, unless all are copied, cancels the work, and the old
+    store stays.
     """
+    Meter(progress)  # refuses what is not a function
     given, shown = check_path(backup, "backup"), check_path(path, "path")
     source, file = real_path(given), real_path(shown)
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
@@ -210,7 +215,9 @@ def restore(
 # Copying
 
 
-def _copy(source: sqlite3.Connection, file: str, shown: str, progress: Progress | None, key: str | None) -> None:
+def _copy(
+    source: sqlite3.Connection, file: str, shown: str, progress: ProgressCallback | None, key: str | None
+) -> None:
     target = connect(file, "mode=rw", key=key)
     try:
         # Nobody else sees this file, nothing of it is worth a rollback, and each page is written once.
@@ -226,7 +233,7 @@ def _copy(source: sqlite3.Connection, file: str, shown: str, progress: Progress 
         target.close()
 
 
-def _pour(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress | None) -> None:
+def _pour(source: sqlite3.Connection, target: sqlite3.Connection, progress: ProgressCallback | None) -> None:
     def step(_: int, remaining: int, total: int) -> None:
         if progress is not None:
             progress(total - remaining, total)
@@ -313,7 +320,8 @@ def _refuse_others(target: str, shown: str, db: Database) -> None:
         with _reading(target, shown, db.key):
             pass
     except (NotAScanstore, Damaged) as error:
-        raise InvalidArgument(f"{shown} is there and is not a copy of a store; give another path") from error
+        other = ", or it has another key" if db.key is not None else ""
+        raise InvalidArgument(f"{shown} is there and is not a copy of a store{other}; give another path") from error
     if any(size_of(target + end) for end in BESIDE):
         raise InvalidArgument(f"{shown} is a store that is open, or was not closed; give another path")
 
@@ -372,7 +380,12 @@ def _refuse_in_use(shown: str) -> NoReturn:
 
 
 def _replace(
-    copy: sqlite3.Connection, file: str, shown: str, kept: str | None, progress: Progress | None, key: str | None
+    copy: sqlite3.Connection,
+    file: str,
+    shown: str,
+    kept: str | None,
+    progress: ProgressCallback | None,
+    key: str | None,
 ) -> None:
     """Put a new file in the place of one that cannot be opened, or of none."""
     with atomic_files.beside(file, shown) as partial:

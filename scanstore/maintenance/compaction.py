@@ -6,19 +6,24 @@ here: what counts as tidying up.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.blocks import closing, contextmanager
 from scanstore.db.connections import connect
 from scanstore.db.database import Database
-from scanstore.db.files import free_space, size_of
+from scanstore.db.files import free_space, limited, size_of
+from scanstore.db.progress import Meter
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
 from scanstore.maintenance.derived import SEARCHES
 from scanstore.snapshots import figures
+
+if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
 
 _MERGE = 500  # pages of a full-text index that are written between two turns of other writers
 #: Estimate how selective each index is, from some hundred of its rows.
@@ -34,37 +39,49 @@ class Compacted(NamedTuple):
     seconds: float
 
 
-def vacuum(db: Database) -> Compacted:
+def vacuum(db: Database, *, progress: ProgressCallback | None = None) -> Compacted:
     """Write the store anew without its free pages, and give these back to the disk.
 
     Readers go on meanwhile, writers wait. Needs free space: once the store for its log and once for temporary files.
-    Atomic. Raises DiskFull before it begins where that is not there, Busy, ReadOnly, and IllegalMove inside a
-    transaction.
+    Atomic. ``progress`` is called with 0 and all pages before SQLite writes them, since it does not say how far it is,
+    and with all pages afterwards. Raises DiskFull before it begins where that is not there, Busy, ReadOnly, and
+    IllegalMove inside a transaction.
     """
+    meter = Meter(progress)
     with _tidying(db, "vacuum") as (connection, before, start):
         pages, free, size = (
             int(connection.execute(f"PRAGMA {what}").fetchone()[0])
             for what in ("page_count", "freelist_count", "page_size")
         )
         _refuse_without_room(db, 2 * (pages - free) * size)
-        connection.execute("VACUUM")
+        meter.expect(pages - free)
+        with limited(connection, db.name, math.inf):  # an interrupt stops it
+            connection.execute("VACUUM")
+        meter.end()
         _fold(connection)
         return Compacted(before, bytes_of(db), time.perf_counter() - start)
 
 
-def optimize(db: Database) -> Compacted:
+def optimize(db: Database, *, progress: ProgressCallback | None = None) -> Compacted:
     """Merge the full-text indexes, let SQLite estimate anew which index serves what, and fold the log into the file.
 
-    Other writers get their turn in between. Harmless when repeated. Raises Busy, ReadOnly, and IllegalMove inside a
+    Other writers get their turn in between. Harmless when repeated. ``progress`` is called with the finished steps and
+    all steps. Raises Busy, ReadOnly, and IllegalMove inside a
     transaction.
     """
+    meter = Meter(progress)
     with _tidying(db, "optimize") as (connection, before, start):
+        meter.expect(3 + len(SEARCHES))
         figures.keep_missing(db)
+        meter.add()
         for index in SEARCHES:
             _merge(connection, index.table)
+            meter.add()
         for sql in ESTIMATE:
             connection.execute(sql).fetchall()
+        meter.add()
         _fold(connection)
+        meter.end()
         return Compacted(before, bytes_of(db), time.perf_counter() - start)
 
 

@@ -31,8 +31,8 @@ import os
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from itertools import chain
-from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 import peewee
 
@@ -41,19 +41,25 @@ from scanstore.db.arguments import check_list, check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import quoted, refusing
+from scanstore.db.notebooks import described
 from scanstore.db.paths import lies_in, spelled, unescape_path
+from scanstore.db.progress import Meter
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.user_schema import LeftOut, UserPart
 from scanstore.errors import IllegalMove, InvalidArgument, NewerSchema, ReadOnly, StorageError, shown
 from scanstore.maintenance.compaction import ESTIMATE
-from scanstore.maintenance.derived import NOTES, OF_FILE, SEARCHES
+from scanstore.maintenance.derived import NOTES, SEARCHES
+from scanstore.maintenance.dump_tables import LEFT_OUT as LEFT_OUT
+from scanstore.maintenance.dump_tables import DumpTable, names_of, tables_of
 from scanstore.maintenance.ownership import Run, remove_unowned
+
+if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
 LONGEST = 2**30  #: bytes of a line; SQLite holds no row that needs more
 SECRETS = frozenset(("api_key", "hashed_password"))
-LEFT_OUT = frozenset((*OF_FILE, NOTES))
 ACCOUNTS = "users"
 COUNTERS = "sqlite_sequence"  # so that no number is given out again
 
@@ -69,6 +75,7 @@ class Readable(Protocol):
     def readline(self, size: int = -1, /) -> bytes: ...
 
 
+@described
 class Transferred(NamedTuple):
     """What a dump or a load has moved: ``tables`` says how many rows of each; ``rows`` and ``bytes`` are of all.
 
@@ -89,6 +96,7 @@ class LoadedAccount(NamedTuple):
     active: bool
 
 
+@described
 class Loaded(NamedTuple):
     """What a load has moved, as in :class:`Transferred`, and what to look at before the store is trusted.
 
@@ -106,74 +114,25 @@ class Loaded(NamedTuple):
     own_left_out: list[LeftOut]
 
 
-class DumpTable(NamedTuple):
-    """A table with the columns that are stored, and those by which its rows are in order."""
-
-    name: str
-    columns: list[str]
-    key: list[str]
-
-
-# What there is
-
-
-def tables_of(run: Run) -> list[DumpTable]:
-    """Tables with content, parents before those that point at them, else by name."""
-    listed = run("PRAGMA main.table_list").fetchall()
-    names = sorted(name for _, name, kind, *_ in listed if kind == "table" and not name.startswith("sqlite_"))
-    spelled = {name.lower(): name for name in names}  # a foreign key may write the name in another case
-    parents = {
-        name: {spelled.get(row[2].lower(), name) for row in run(f"PRAGMA foreign_key_list({quoted(name)})").fetchall()}
-        - {name, *LEFT_OUT}
-        for name in names
-        if name not in LEFT_OUT
-    }
-    found: list[DumpTable] = []
-    done: set[str] = set()
-    ours = foreign_schema.names(SCHEMA_VERSION)
-    while parents:
-        # Tables of the user's own may point at each other in a circle.
-        name = next((name for name, above in parents.items() if above <= done), min(parents))
-        done.add(name)
-        del parents[name]
-        found.append(_table(run, name, own=name.lower() not in ours))
-    return found
-
-
-def _table(run: Run, name: str, *, own: bool) -> DumpTable:
-    info = run(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
-    columns = [row[1] for row in info if not row[6]]  # what is computed is not kept
-    key = [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
-    if own:
-        # Keys of the user's own may hold NULL, and columns may have the names of the rowid.
-        (whole,) = run("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)).fetchone()
-        taken = {row[1].lower() for row in info}
-        rowid = [] if whole else [alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken][:1]
-        return DumpTable(name, columns, key + rowid or columns)
-    if not key:
-        for _, index, unique, *_ in run(f"PRAGMA index_list({quoted(name)})").fetchall():
-            if unique:
-                key = [row[2] for row in run(f"PRAGMA index_info({quoted(index)})").fetchall()]
-    return DumpTable(name, columns, key or ["rowid"])
-
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(map(quoted, columns))
-
-
 # Writing
 
 
 def dump(
-    db: Database, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None
+    db: Database,
+    file: File,
+    *,
+    include_secrets: bool = False,
+    tables: Iterable[str] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Transferred:
     """Write a store, as it is at one moment, to a path or an open binary file, while others write to it.
 
     A file at a path is replaced when all is written and safe on the disk, and readable by its owner only. Keys of
     models and hashes of passwords are null unless ``include_secrets``. With ``tables`` only those are written, to be
-    read by others: such a file cannot be loaded. Memory stays flat. Raises InvalidArgument, MissingFolder,
-    StorageError.
+    read by others: such a file cannot be loaded. Memory stays flat. ``progress`` is called with the written rows and
+    all rows. Raises InvalidArgument, MissingFolder, StorageError.
     """
+    meter = Meter(progress)
     known = [table.name for table in tables_of(db.execute_sql)]
     wanted = None if tables is None else [tables] if isinstance(tables, str) else check_list(tables, "tables")
     for name in wanted or ():
@@ -183,9 +142,15 @@ def dump(
     size = 0
     with atomic_files.writing(file, store=db.file) as stream, db.atomic("DEFERRED"):
         own = _own(db.execute_sql, SCHEMA_VERSION) if wanted is None else []
+        for name in known if meter else ():
+            if wanted is None or name in wanted:
+                meter.total += db.execute_sql(f"SELECT count(*) FROM main.{quoted(name)}").fetchone()[0]
         for part in lines(db.execute_sql, SCHEMA_VERSION, told, include_secrets=include_secrets, tables=wanted):
             stream.write(part)
             size += len(part)
+            if meter:
+                meter.at(sum(told.values()))
+        meter.end()
     return Transferred(sum(told.values()), size, told, user_schema.left_out(own))
 
 
@@ -225,7 +190,7 @@ def _own(run: Run, schema: int) -> list[UserPart]:
 def _rows(run: Run, table: DumpTable, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
     yield _line({"table": table.name, "columns": table.columns})
     columns = ", ".join("NULL" if column.lower() in hidden else quoted(column) for column in table.columns)
-    cursor = run(f"SELECT {columns} FROM main.{quoted(table.name)} ORDER BY {_names(table.key)}")
+    cursor = run(f"SELECT {columns} FROM main.{quoted(table.name)} ORDER BY {names_of(table.key)}")
     try:
         while rows := cursor.fetchmany(BATCH):
             told[table.name] += len(rows)
@@ -255,21 +220,26 @@ def _finite(value: object) -> object:
 # Reading
 
 
-def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
+def load(db: Database, file: File, *, accounts: bool = True, progress: ProgressCallback | None = None) -> Loaded:
     """Fill an empty store with what a path or an open binary file holds; atomic.
 
     A dump of an older schema is taken through the migrations. Triggers do not run: counts and times are as they were.
     Memory stays flat. Without ``accounts``, users are left out, and so are the rows that need one, such as sessions and
-    audits. Raises InvalidArgument with the number of the line, NewerSchema, NotFound, and IllegalMove for a store that
-    has rows.
+    audits. ``progress`` is called with the bytes that were read and all bytes, or 0 for a pipe; a dump of an older
+    schema is read twice, and counts twice. Raises InvalidArgument with the number of the line, NewerSchema, NotFound,
+    and IllegalMove for a store that has rows.
     """
+    meter = Meter(progress)
     if db.read_only:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to load something into it")
     with _source(file) as stream:
-        reader = _Reader(stream)
+        size = _size_of(stream) if meter else 0
+        reader = _Reader(stream, meter)
         schema = reader.header()
         if schema == SCHEMA_VERSION:
+            meter.total = size
             return _into(db, reader, accounts)
+        meter.total = 2 * size
         if db.key is not None:
             raise IllegalMove(
                 f"the dump is of schema {schema}, and {db.name} is encrypted: what is migrated would lie beside it in"
@@ -282,7 +252,7 @@ def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
                     closing(connection),
                     closing(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)) as pieces,
                 ):
-                    newer = _Reader(_Pieces(pieces))
+                    newer = _Reader(_Pieces(pieces), meter, size, reader.rows if size else 0)
                     newer.header()
                     told = _into(db, newer, accounts=True)
                     return told._replace(bytes=reader.bytes, left_out=left_out, own_left_out=own + told.own_left_out)
@@ -320,6 +290,7 @@ def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
         told, left_out, own = _fill(connection, run, db.executemany, reader, accounts, SCHEMA_VERSION)
         for sql in ESTIMATE:
             run(sql).fetchall()
+        reader.meter.end()
         return Loaded(sum(told.values()), reader.bytes, told, _accounts(run), _roots(run), left_out, own)
 
 
@@ -347,7 +318,7 @@ def _fill(
         if table not in known:
             left_out[table] = sum(1 for _ in reader.values(len(columns), []))
             continue
-        sql = f"INSERT INTO {quoted(table)} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        sql = f"INSERT INTO {quoted(table)} ({names_of(columns)}) VALUES ({', '.join('?' * len(columns))})"
         secret = _never_null(run, table, columns)
         before = reader.rows
         rows = reader.values(len(columns), secret)
@@ -359,7 +330,7 @@ def _fill(
         if table == COUNTERS:  # the rows have set them already
             run(f"DELETE FROM {COUNTERS}").fetchall()
         try:
-            many(sql, rows)
+            _insert(many, sql, rows, reader)
         except (StorageError, BadLine):
             raise
         except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
@@ -379,6 +350,15 @@ def _fill(
     for _, sql in triggers:
         run(sql).fetchall()
     return told, {table: number for table, number in left_out.items() if number}, own
+
+
+def _insert(many: Run, sql: str, rows: Iterator[list[SqlValue]], reader: _Reader) -> None:
+    """Insert rows while they are read, and report each batch."""
+    before = -1
+    while before < reader.rows:
+        before = reader.rows
+        many(sql, islice(rows, BATCH))
+        reader.report()
 
 
 def _never_null(run: Run, table: str, columns: list[str]) -> list[int]:
@@ -427,14 +407,25 @@ class BadLine(InvalidArgument):
 class _Reader:
     """The lines of a dump, checked one by one; ``line`` is the number of the one that was read last."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: Readable, meter: Meter, size: int = 0, rows: int = 0) -> None:
         self._stream = stream
+        self.meter = meter
+        self._size, self._rows = size, rows  # of the dump that these lines follow from, if they follow from one
         self._next: object = None
         self.own: list[UserPart] = []  # the user's own part of the schema
         self.line = 0
         self.rows = 0
         self.bytes = 0
+        self._reported = 0
         self._seen: set[str] = set()
+
+    def report(self) -> None:
+        """Report the bytes that were read, or an equal share of those of the dump that these lines follow from."""
+        if not self._rows:
+            self.meter.add(self.bytes - self._reported)
+            self._reported = self.bytes
+        else:
+            self.meter.at(self._size + self._size * min(self.rows, self._rows) // self._rows)
 
     def header(self) -> int:
         """Read the first line and return the schema."""
@@ -558,6 +549,16 @@ class _Pieces:
 
     def readline(self, _: int = -1) -> bytes:
         return next(self._lines, b"")
+
+
+def _size_of(stream: Readable) -> int:
+    """Return the number of bytes that are left to read; 0 for a pipe."""
+    if not (hasattr(stream, "seekable") and stream.seekable() and hasattr(stream, "tell") and hasattr(stream, "seek")):
+        return 0
+    start = int(stream.tell())
+    end = int(stream.seek(0, os.SEEK_END))
+    stream.seek(start)
+    return end - start
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from scanstore.db import schema, user_schema
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, quoted, seconds_for
 from scanstore.db.foreign_schema import names
+from scanstore.db.notebooks import described
+from scanstore.db.progress import Meter
+from scanstore.db.rows import Rows
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.maintenance import fixes
 from scanstore.maintenance.compaction import bytes_of
@@ -29,7 +32,10 @@ from scanstore.maintenance.invariants import DANGLING, REMEDIES
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from scanstore.db.progress import ProgressCallback
 
+
+@described
 class Problem(NamedTuple):
     """Something that should not be, and what to do about it."""
 
@@ -39,7 +45,7 @@ class Problem(NamedTuple):
 
 
 class TableStats(NamedTuple):
-    """Rows of a table and bytes with its indexes (None where SQLite was built without ``dbstat``)."""
+    """Tuples of a table and bytes with its indexes (None where SQLite was built without ``dbstat``)."""
 
     name: str
     rows: int
@@ -57,6 +63,7 @@ class Growth(NamedTuple):
     bytes: int
 
 
+@described
 class Stats(NamedTuple):
     """A store in figures; ``bytes`` is the file with its log, ``free`` what of it a vacuum would give back, ``growth``
     what the latest scans brought, the newest first.
@@ -66,9 +73,9 @@ class Stats(NamedTuple):
     bytes: int
     scans: int
     lines: int
-    tables: list[TableStats]
+    tables: Rows[TableStats]
     free: int
-    growth: list[Growth]
+    growth: Rows[Growth]
 
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
@@ -77,23 +84,31 @@ SAVE = "restore a backup, or save the readable part with: scanstore repair FILE 
 SAFE = "put it right with: scanstore check --fix"
 SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema
 
-Rows = list[tuple[Any, ...]]
+Tuples = list[tuple[Any, ...]]
 
 
-def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None = None) -> list[Problem]:
+def check(
+    db: Database,
+    *,
+    fix: bool = False,
+    recover: Callable[[], int] | None = None,
+    progress: ProgressCallback | None = None,
+) -> Rows[Problem]:
     """Look for damage: SQLite's own integrity, foreign keys, the schema, and what the schema cannot enforce.
 
     Takes the write lock while it looks at the search indexes, about a second for 60 MB of these, unless the store is
     read-only; changes nothing without ``fix``. With it, what follows from other rows is made anew and what nothing uses
-    is removed; ``recover`` is called to free lost work.
+    is removed; ``recover`` is called to free lost work. ``progress`` is called with the finished and all checks.
 
     Returns one problem per kind, those that are ``fixed`` first; an empty list for a healthy store.
     """
+    meter = Meter(progress)
     db.verify_file()
-    problems = list(_problems(db))
+    problems = list(_problems(db, meter))
     db.verify_file()
     if not fix:
-        return [problem for _, problem in problems]
+        meter.end()
+        return Rows((problem for _, problem in problems), Problem)
     if db.read_only:
         raise ReadOnly(f"{db.name} is open read-only and cannot be put right; open it without read_only")
     if any("index" in problem.what and what == INTEGRITY for what, problem in problems):
@@ -105,7 +120,7 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
         if any(what == index.table for what, _ in problems):
             fixes.rebuild_search(db, index)
     fixes.repair(db, [what for what, _ in problems])
-    left = list(_problems(db))
+    left = list(_problems(db, meter))
     found = {problem.what for _, problem in left}
     fixed = [problem._replace(fixed=True) for _, problem in problems if problem.what not in found]
     if not left:  # what counts as unused is certain in a store that is well
@@ -113,25 +128,29 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
             fixed.append(Problem(f"{swept} interned names that nothing uses", "nothing is to be done", True))
         if recover is not None and (works := recover()):
             fixed.append(Problem(f"{works} pieces of lost work", "nothing is to be done", True))
-    return fixed + [problem for _, problem in left]
+    meter.end()
+    return Rows([*fixed, *(problem for _, problem in left)], Problem)
 
 
 INTEGRITY, SCHEMA = "integrity", "schema"  # names of problems that are not of CHECKS
 Found = tuple[str, Problem]
 
 
-def _problems(db: Database) -> Iterator[Found]:
+def _problems(db: Database, meter: Meter) -> Iterator[Found]:
     """Problems, with the name of the check that found each."""
     told: set[Problem] = set()
+    # Besides these, the foreign keys, and SQLite's own check of the file.
+    meter.expect(2 + len(SEARCHES) + len(DANGLING) + len(schema.texts()) + len(schema.times()))
     with _aside(db, "PRAGMA integrity_check(20)") as integrity:
-        others = list(_others(db))
+        others = list(_others(db, meter))
         for found in (*_integrity(integrity), *others):
             if found[1] not in told:
                 told.add(found[1])
                 yield found
+    meter.at(meter.total)
 
 
-def _integrity(rows: Callable[[], Rows]) -> Iterator[Found]:
+def _integrity(rows: Callable[[], Tuples]) -> Iterator[Found]:
     try:
         for (text,) in rows():
             if text != "ok":
@@ -141,19 +160,19 @@ def _integrity(rows: Callable[[], Rows]) -> Iterator[Found]:
 
 
 @contextmanager
-def _aside(db: Database, sql: str) -> Iterator[Callable[[], Rows]]:
+def _aside(db: Database, sql: str) -> Iterator[Callable[[], Tuples]]:
     """Run a statement in a thread with a connection of its own, meanwhile; inside of a transaction, when it is asked
     for, as in a small store. Gives a function that waits for the rows, or raises what the statement raised.
     """
 
-    def rows() -> Rows:
+    def rows() -> Tuples:
         with _limited(db):
             return db.execute_sql(sql).fetchall()
 
     if db.in_sqlite_transaction() or bytes_of(db) <= SMALL:
         yield rows
         return
-    came: list[Rows | BaseException] = []
+    came: list[Tuples | BaseException] = []
     connections: list[sqlite3.Connection] = []
 
     def work() -> None:
@@ -163,7 +182,7 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], Rows]]:
         except BaseException as error:
             came.append(error)
 
-    def wait() -> Rows:
+    def wait() -> Tuples:
         thread.join()
         if isinstance(came[0], BaseException):
             raise came[0]
@@ -198,28 +217,30 @@ def _damage(error: Exception) -> Iterator[Found]:
     yield "", Problem(f"the file is damaged: {error.__cause__ or error}", SAVE)
 
 
-def _others(db: Database) -> Iterator[Found]:
+def _others(db: Database, meter: Meter) -> Iterator[Found]:
     try:
         with _limited(db):
-            yield from _promises(db)
+            yield from _promises(db, meter)
     except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
         yield from _damage(error)
 
 
-def _promises(db: Database) -> Iterator[Found]:
+def _promises(db: Database, meter: Meter) -> Iterator[Found]:
     orphans: dict[tuple[str, str], int] = {}
     for table, _, parent, _ in db.execute_sql("PRAGMA foreign_key_check").fetchall():
         orphans[table, parent] = orphans.get((table, parent), 0) + 1
     for (table, parent), count in sorted(orphans.items()):
         remedy = AGAIN if _is_of_scans(db, table) else BY_SQL.format(quoted(table))
         yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", remedy)
+    meter.add()
     there = {name for (name,) in db.execute_sql("SELECT name FROM sqlite_schema").fetchall()}
     missing = {name for kind, name in schema.expected() if kind == "table" and name not in there}
     derived = {name for name in missing for table, _ in missing_tables(there) if is_part(name, table)}
     for what, remedy in schema.differences(db):
         yield SCHEMA, Problem(what, SAFE if what in {f"the table {name} is missing" for name in derived} else remedy)
-    yield from _searches(db, missing)
+    yield from _searches(db, missing, meter)
     for what, sql in DANGLING.items():
+        meter.add()
         if lacking := sorted(name for name in missing if re.search(rf"\b{name}\b", sql)):
             remedy = SAFE if derived.issuperset(lacking) else SAVE
             yield (
@@ -234,8 +255,8 @@ def _promises(db: Database) -> Iterator[Found]:
         if count:
             remedy = REMEDIES.get(what, SAFE if what in FIXABLE else AGAIN)
             yield what, Problem(f"{count} {what}", remedy)
-    yield from _texts(db, missing)
-    yield from _times(db, missing)
+    yield from _texts(db, missing, meter)
+    yield from _times(db, missing, meter)
 
 
 def _is_of_scans(db: Database, table: str) -> bool:
@@ -244,7 +265,7 @@ def _is_of_scans(db: Database, table: str) -> bool:
     return table in names(SCHEMA_VERSION) and not columns.isdisjoint(("scan_id", "version_id", "scan_file_id"))
 
 
-def _searches(db: Database, missing: Collection[str]) -> Iterator[Found]:
+def _searches(db: Database, missing: Collection[str], meter: Meter) -> Iterator[Found]:
     """Compare the full-text indexes with the text that they are of; SQLite takes that for a write."""
     if db.read_only:
         return
@@ -256,12 +277,16 @@ def _searches(db: Database, missing: Collection[str]) -> Iterator[Found]:
             return
         except Damaged:
             yield table, Problem(f"{table} is not the index of its text", SAFE)
+        meter.add()
 
 
-def _texts(db: Database, missing: Collection[str]) -> Iterator[Found]:
+def _texts(db: Database, missing: Collection[str], meter: Meter) -> Iterator[Found]:
     """Read all texts: SQLite stores any bytes as text, and reading a row with bytes other than UTF-8 fails."""
     raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
-    for table, columns in (*schema.texts().items(), *_own_columns(db)):
+    own = list(_own_columns(db))
+    meter.expect(len(own))
+    for table, columns in (*schema.texts().items(), *own):
+        meter.add()
         if table in missing:
             continue
         cursor = raw.cursor(sqlite3.Cursor)
@@ -287,9 +312,10 @@ def _own_columns(db: Database) -> Iterator[tuple[str, list[str]]]:
             yield part.name, [quoted(row[1]) for row in rows if not row[6]]
 
 
-def _times(db: Database, missing: Collection[str]) -> Iterator[Found]:
+def _times(db: Database, missing: Collection[str], meter: Meter) -> Iterator[Found]:
     remedy = "restore a backup, or set them right by SQL; a time is written like 2026-11-22T01:46:31.123Z"
     for table, columns in schema.times().items():
+        meter.add()
         if table in missing:
             continue
         counts = ", ".join(f"total({column} NOT GLOB '{schema.TIME}')" for column in columns)
@@ -340,9 +366,9 @@ def stats(db: Database) -> Stats:
         bytes=total,
         scans=run("SELECT count(*) FROM scans").fetchone()[0],
         lines=lines,
-        tables=rows,
+        tables=Rows(rows, TableStats),
         free=free,
-        growth=growth,
+        growth=Rows(growth, Growth),
     )
 
 

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.analysis.removal import remove_scan
 from scanstore.db.arguments import check_list
 from scanstore.db.database import SCHEMA_VERSION
+from scanstore.db.notebooks import described
+from scanstore.db.progress import Meter
 from scanstore.db.spans import check_span
 from scanstore.db.user_schema import holding
 from scanstore.db.values import format_time, utcnow
@@ -29,6 +32,7 @@ from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
+    from scanstore.db.progress import ProgressCallback
 
 KINDS = ("scans", "jobs", "calls", "answers")
 AT_ONCE = 1000  # rows in one transaction, so that other writers get their turn
@@ -79,6 +83,7 @@ class OldScan(NamedTuple):
     ended_at: str
 
 
+@described
 class Pruned(NamedTuple):
     """What would go, or has gone: scans, and how many jobs, texts of calls and answers.
 
@@ -101,8 +106,10 @@ def prune(
     keep_last: int | None,
     dry_run: bool,
     what: Iterable[str],
+    progress: ProgressCallback | None = None,
 ) -> Pruned:
     """See ``store.prune``."""
+    meter = Meter(progress)
     kinds = _kinds(what)
     if older_than is None and keep_last is None:
         raise InvalidArgument("nothing says how much is to stay; give older_than=, keep_last= or both")
@@ -123,12 +130,18 @@ def prune(
         tables = _held(db) if rows else {}
         held = {row[0]: tables[row[0]] for row in rows if row[0] in tables}
         found = [OldScan(*row) for row in rows if row[0] not in held]
-        if not dry_run:
-            found = _remove(db, found, held)
+    prune_jobs = partial(Jobs(db).prune, older_than=older_than, keep_last=keep_last)
+    if meter and not dry_run:
+        counted = sum(_count(db, kind, before) for kind in ROWS if kind in kinds)
+        meter.expect(len(found) + counted + (prune_jobs(dry_run=True) if "jobs" in kinds else 0))
+    if not dry_run:
+        found = _remove(db, found, held, meter)
     jobs = 0
     if "jobs" in kinds:
-        jobs = Jobs(db).prune(older_than=older_than, keep_last=keep_last, dry_run=dry_run)
-    counts = {kind: _rows(db, kind, before, dry_run) if kind in kinds else 0 for kind in ROWS}
+        jobs = prune_jobs(dry_run=dry_run)
+        meter.add(0 if dry_run else jobs)
+    counts = {kind: _rows(db, kind, before, dry_run, meter) if kind in kinds else 0 for kind in ROWS}
+    meter.end()
     return Pruned(dry_run, found, jobs, **counts, held=held)
 
 
@@ -150,7 +163,7 @@ def _held(db: Database) -> dict[int, str]:
     return found
 
 
-def _remove(db: Database, chosen: list[OldScan], held: dict[int, str]) -> list[OldScan]:
+def _remove(db: Database, chosen: list[OldScan], held: dict[int, str], meter: Meter) -> list[OldScan]:
     """Remove scans one by one, unless they were removed or run again since they were chosen."""
     gone: list[OldScan] = []
     for scan in chosen:
@@ -162,15 +175,20 @@ def _remove(db: Database, chosen: list[OldScan], held: dict[int, str]) -> list[O
             gone += [scan] if there else []
         except Conflict:  # of a row that was added meanwhile, or that points at what is below a scan's rows
             held[scan.id] = "a table of your own"
+        meter.add()
     if gone:  # once for all of them: it reads all that is left
         sweep_names(db)
     return gone
 
 
-def _rows(db: Database, kind: str, before: str, dry_run: bool) -> int:
+def _count(db: Database, kind: str, before: str) -> int:
+    return int(db.execute_sql(f"SELECT count(*) {ROWS[kind][0]}", (before,)).fetchone()[0])
+
+
+def _rows(db: Database, kind: str, before: str, dry_run: bool, meter: Meter) -> int:
     chosen, change = ROWS[kind]
     if dry_run:
-        return int(db.execute_sql(f"SELECT count(*) {chosen}", (before,)).fetchone()[0])
+        return _count(db, kind, before)
     last, done = 0, 0
     while True:
         with db.atomic():
@@ -180,3 +198,4 @@ def _rows(db: Database, kind: str, before: str, dry_run: bool) -> int:
                 return done
             db.executemany(change, ids)
         last, done = ids[-1][0], done + len(ids)
+        meter.add(len(ids))

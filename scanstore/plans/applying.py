@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from scanstore.db.arguments import check_bool
 from scanstore.db.blocks import Scope
 from scanstore.db.clocks import over
+from scanstore.db.notebooks import described
 from scanstore.db.processes import alive, gone, me
+from scanstore.db.progress import Meter
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
 from scanstore.leases.engine import LAST_ERROR, check_lease
@@ -32,10 +34,10 @@ from scanstore.plans.models import PlanChange, settle
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
+    from scanstore.db.progress import ProgressCallback
     from scanstore.plans.models import AnalysisPlan
 
 Handler = Callable[[PlanChange], object]
-Progress = Callable[[int, int], object]
 SHORT = 0.05  #: maximum seconds of a transaction over several changes
 _running: set[tuple[str, int]] = set()  # the plans that this process applies or reverts: (file, plan)
 
@@ -49,6 +51,7 @@ class PlanLookup(Protocol):
     def _check_ids(self, plan_id: int, keys: list[int], statuses: tuple[str, ...], to: str) -> None: ...
 
 
+@described
 class Applied(NamedTuple):
     """The number of changes that were applied, skipped because their value is in conflict, and failed."""
 
@@ -57,6 +60,7 @@ class Applied(NamedTuple):
     failed: int = 0
 
 
+@described
 class Reverted(NamedTuple):
     """The number of changes that were reverted, kept because the value has changed since, and failed."""
 
@@ -111,7 +115,7 @@ def apply(
     *,
     force: bool,
     lease: float,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Applied:
     """See :meth:`scanstore.plans.plans.Plans.apply`."""
 
@@ -134,7 +138,7 @@ def revert(
     *,
     force: bool,
     lease: float,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Reverted:
     """See :meth:`scanstore.plans.plans.Plans.revert`."""
 
@@ -172,18 +176,17 @@ class _Run:
         handler: Handler | None,
         force: bool,
         lease: float,
-        progress: Progress | None,
+        progress: ProgressCallback | None,
         *,
         undo: bool,
     ) -> None:
         if handler is not None and not callable(handler):
             raise InvalidArgument(f"handler is {shown(handler)}; give a function that takes a change, or None")
-        if progress is not None and not callable(progress):
-            raise InvalidArgument(f"progress is {shown(progress)}; give a function that takes two numbers, or None")
+        self.meter = Meter(progress)
         check_lease(None, lease)
         if handler is not None and plans.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and a handler would keep all writers out; leave it first")
-        self.plans, self.db, self.handler, self.progress = plans, plans.db, handler, progress
+        self.plans, self.db, self.handler = plans, plans.db, handler
         self.force, self.lease, self.undo = check_bool(force, "force"), lease, undo
         self.plan: Any = None
         self.until = ""
@@ -244,12 +247,12 @@ class _Run:
             with self.db.atomic():
                 self._begin(plan, statuses, what)
                 keys = chosen(self.plan.id)
+            self.meter.total = len(keys)
             left = iter(keys)
             while outcomes := self._some(left) if self.handler is None else self._one(left, self.handler):
                 for outcome in outcomes:
                     count[outcome] = count.get(outcome, 0) + 1
-                if self.progress is not None:
-                    self.progress(sum(count.values()), len(keys))
+                self.meter.add(len(outcomes))
         return count
 
     def _some(self, keys: Iterator[int]) -> list[str | None]:

@@ -11,6 +11,7 @@ from scanstore.db.arguments import clean_text
 from scanstore.db.database import Database
 from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Timestamped, UTCField, UUIDField
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.notebooks import described
 from scanstore.db.rules import Rules, above, columns
 from scanstore.db.state_machine import CHANGE_ACTIONS, CHANGE_STATUSES, CHANGE_TARGETS, PLAN_STATUSES, Machine, move
 from scanstore.db.values import format_time, utcnow
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
 
 
+@described
 class ChangeCounts(NamedTuple):
     """The number of changes of a plan by status."""
 
@@ -41,6 +43,7 @@ class ChangeCounts(NamedTuple):
 class AnalysisPlan(Numbered, Timestamped):
     """A plan, a set of changes. ``metadata`` holds arbitrary data of its creator, such as the settings used."""
 
+    __shown__ = "status: name | created_at, submitted_at, applied_at, reverted_at"
     __rules__ = Rules(
         delete="call store.plans.remove(plan)",
         state=columns(
@@ -95,6 +98,10 @@ class PlanChange(Numbered, Timestamped):
     refused, ``conflict`` whether they differ. ``applied`` is computed by the database.
     """
 
+    __shown__ = (
+        "status: target target_key action field current_value!r → proposed_value!r"
+        " | confidence, reviewer, conflict"
+    )
     __rules__ = Rules(
         delete="reject it: store.plans.review(plan, 'reject', ids=[change])",
         state={

@@ -19,7 +19,9 @@ import peewee
 from scanstore.db import rows
 from scanstore.db.arguments import check_by, check_choice, check_iterable, check_text, clean_text, number_of
 from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -34,10 +36,12 @@ from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
 
 if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
     from scanstore.db.rows import Removed
     from scanstore.db.words import ChangeAction, ChangeField, ChangeStatus, PlanDecision, PlanStatus
 
 
+@described
 class Reviewed(NamedTuple):
     """The number of changes whose decision a review changed, and the counts of the plan."""
 
@@ -177,13 +181,14 @@ class Plans(Domain):
     @reads
     def list(
         self, *, status: PlanStatus | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> List[AnalysisPlan]:
+    ) -> Rows[AnalysisPlan]:
         """List plans with their counts, the latest first, optionally of one status, in one statement.
 
         ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
         """
         only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
-        return [_counted(plan) for plan in listed(_plans(*only), limit=limit, offset=offset, sort=sort)]
+        plans = listed(_plans(*only), limit=limit, offset=offset, sort=sort)
+        return Rows(map(_counted, plans), AnalysisPlan)
 
     @reads
     def changes(
@@ -196,7 +201,7 @@ class Plans(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[PlanChange]:
+    ) -> Rows[PlanChange]:
         """List the changes of a plan in the order of applying, optionally of one status, field or scene.
 
         ``sort`` names another column, as for ``store.page``. Raises NotFound and InvalidArgument.
@@ -220,7 +225,7 @@ class Plans(Domain):
         scene: Scene | str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Preview]:
+    ) -> Rows[Preview]:
         """Return the values of each scene and finding before and after applying, in the order of the changes.
 
         Includes pending and approved changes, or only those of one ``status``. ``limit`` and ``offset`` count scenes
@@ -230,7 +235,8 @@ class Plans(Domain):
         check_window(limit, offset)
         only = ("pending", "approved") if status is None else (check_choice(status, "status", CHANGE_STATUSES),)
         about = None if scene is None else target_key("scene", scene, "scene")
-        return previews.preview(self.db, self.get(key).id, only, about, limit=limit, offset=offset)
+        found = previews.preview(self.db, self.get(key).id, only, about, limit=limit, offset=offset)
+        return Rows(found, Preview)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class Plans(Domain):
             settle(self.db, row.id)
             return Reviewed(changed, self._counts(row.id))
 
-    def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> List[PlanChange]:
+    def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> Rows[PlanChange]:
         """Approve failed and skipped changes again, all of a plan or those of ``ids``, and return them. Atomic.
 
         An applied plan goes back to review. Raises IllegalMove for other plans and changes, NotFound.
@@ -314,7 +320,7 @@ class Plans(Domain):
         handler: Callable[[PlanChange], object] | None = None,
         force: bool = False,
         lease: float = 600.0,
-        progress: Callable[[int, int], object] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Applied:
         """Apply the approved changes of a plan, or those of ``ids``, in order, in short transactions.
 
@@ -330,8 +336,9 @@ class Plans(Domain):
         change stays approved.
 
         Only one process or thread can apply a plan at a time; IllegalMove names the other one. After ``lease`` seconds
-        without a write, a process on another machine loses the plan. ``progress`` is called between transactions with
-        the number of processed changes and the total. Also raises IllegalMove for a plan that is not in review or is
+        without a write, a process on another machine loses the plan. ``progress`` is called in this thread, between
+        transactions, with the processed changes and all changes; an exception of it ends the call, and the changes so
+        far stay applied. Also raises IllegalMove for a plan that is not in review or is
         already applied, and for ``ids`` that are not approved; NotFound.
         """
         return applying.apply(self, plan, change_ids(ids), handler, force=force, lease=lease, progress=progress)
@@ -344,7 +351,7 @@ class Plans(Domain):
         handler: Callable[[PlanChange], object] | None = None,
         force: bool = False,
         lease: float = 600.0,
-        progress: Callable[[int, int], object] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Reverted:
         """Revert the applied changes of a plan in reverse order, each with exactly its own effect.
 

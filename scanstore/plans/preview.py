@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.notebooks import described
 from scanstore.db.values import dump_json
 from scanstore.plans.changes import AT_ONCE, FIELDS, forward, names, read, referred
 
@@ -27,6 +28,7 @@ class FieldPreview(NamedTuple):
     names: dict[str, str]
 
 
+@described
 class Preview(NamedTuple):
     """A scene or finding with the fields that a plan changes. A removed target is ``gone`` and has no fields; applying
     would fail.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.database import Database
+from scanstore.db.notebooks import described
 from scanstore.db.state_machine import CHANGE_TARGETS
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -53,6 +54,7 @@ class ProposalRecord(TypedDict, total=False):
     confidence: float | None
 
 
+@described
 class Proposed(NamedTuple):
     """The number of new proposals, and of those that the plan already contains."""
 
@@ -137,7 +139,9 @@ def _captured(db: Database, proposals: list[Checked]) -> dict[str, dict[Any, dic
             ids.update(dict.fromkeys(referred(each.field, each.proposed)))
     for table, ids in needed.items():
         if lost := missing(db, table, ids):
-            raise NotFound(f"no {table[:-1]} {_some(lost)}; sync the library first")
+            kind = table[:-1]
+            hint = f"give the id of a {kind} (scanstore library list --kind {kind}), and sync a new one first"
+            raise NotFound(f"no {kind} {_some(lost)}; {hint}")
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from scanstore.db import atomic_files
 from scanstore.db.paths import stored_root
+from scanstore.db.progress import Meter
 from scanstore.db.state_machine import SEVERITIES, SIGHTINGS
 from scanstore.db.values import dump_json
 from scanstore.findings.content import Detail, content_of, finding_detail, run_detail
@@ -33,6 +34,7 @@ from scanstore.version import __version__
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
+    from scanstore.db.progress import ProgressCallback
     from scanstore.db.words import Severity
     from scanstore.sarif.format.writer import OutRun
 
@@ -124,13 +126,18 @@ def dump(
     github: bool,
     *,
     whole: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> Dumped:
     """Write a scan, or the ``whole`` target after that scan; see ``Sarif.dump``."""
     if github:
         states = [state for state in states if state != "fixed"]
-    dumping = (_DumpingTarget if whole else _Dumping)(db, scan, states)
+    meter = Meter(progress)
+    dumping = (_DumpingTarget if whole else _Dumping)(db, scan, states, meter)
+    if meter:
+        meter.expect(dumping.count())
     with atomic_files.writing(file, mode=0o666, store=db.file) as stream:
         left = write(stream, dumping.runs(), github=github)
+        meter.end()
     return Dumped(
         scan.id, dumping.written - left.runs, dumping.results - left.results,
         left.results, left.locations, left.flow_locations, left.runs, left.hidden, left.bytes_over,
@@ -144,8 +151,8 @@ def _root(scan: Scan) -> str | None:
 class _Dumping:
     """The export of one scan."""
 
-    def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
-        self._db = db
+    def __init__(self, db: Database, scan: Scan, states: Sequence[str], meter: Meter) -> None:
+        self._db, self._meter = db, meter
         self._scan = scan
         self._wanted = frozenset(states)
         self._states = dump_json(list(states))
@@ -171,6 +178,11 @@ class _Dumping:
             # An expired suppression is written, but hides nothing.
             said[key] = (one.by, {**told, "status": "rejected"} if one.expired else told)
         return said
+
+    def count(self) -> int:
+        """Return the number of results."""
+        sql = "SELECT count(*) FROM sightings WHERE scan_id = ? AND state IN (SELECT value FROM json_each(?))"
+        return int(self._db.execute_sql(sql, (self._scan.id, self._states)).fetchone()[0])
 
     def runs(self) -> Iterator[OutRun]:
         """Yield the runs. Consume each before the next."""
@@ -252,6 +264,7 @@ class _Dumping:
                 if state in self._wanted:
                     self.results += 1
                     yield self._result(row, rules, state, own=own)
+            self._meter.at(self.results)
 
     def _state(self, key: int, seen: str) -> str | None:
         """Return the state of a finding to write, from a sighting."""
@@ -335,8 +348,8 @@ def _rule(columns: Mapping[str, Any]) -> Rule:
 class _DumpingTarget(_Dumping):
     """The export of a whole target: the latest run of each tool, with the findings that this run did not check for."""
 
-    def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
-        super().__init__(db, scan, (*SIGHTINGS,))
+    def __init__(self, db: Database, scan: Scan, states: Sequence[str], meter: Meter) -> None:
+        super().__init__(db, scan, (*SIGHTINGS,), meter)
         self._wanted = frozenset(states)
         self._scans = Scans(db)
         self._current = Looks(self._db, scan.lineage_id, scan.id).current()
@@ -351,6 +364,9 @@ class _DumpingTarget(_Dumping):
             if not any(seen_by == at and name == tool and not apart(series, category)
                        for (name, series), at in self._latest.items()):  # fmt: skip
                 self._rest.setdefault(tool, []).append(key)
+
+    def count(self) -> int:
+        return sum(state in self._wanted for state in self._changes.values())
 
     def runs(self) -> Iterator[OutRun]:
         """Yield the latest runs of all tools."""

@@ -21,7 +21,9 @@ from scanstore.db.arguments import check_list, check_path
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, long
 from scanstore.db.files import refused, refusing
+from scanstore.db.notebooks import described
 from scanstore.db.paths import root_name, stored_root
+from scanstore.db.progress import Meter
 from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import FINDING_STATES, SIGHTINGS
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -37,16 +39,19 @@ from scanstore.sarif.exporting import Dumped, dump
 from scanstore.sarif.format.reader import read
 from scanstore.sarif.format.vocabulary import Lost, Result, Run, SarifProblem
 from scanstore.sarif.mapping import BY, justification, shifted, usual_level
+from scanstore.sarif.severities import Severities
 from scanstore.sarif.sources import Enclosing, Sources, SourceText, recorded
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.db.words import FindingState
+    from scanstore.db.progress import ProgressCallback
+    from scanstore.db.words import FindingState, Severity
 
 SILENT = ("pass", "notApplicable")  #: kinds of results that report no problem
 MOST_TITLE = 200  # characters
+BATCH = 500  # results between two reports of progress
 
 ADD_RUN = """
 INSERT INTO tool_runs (
@@ -75,6 +80,7 @@ LIFT = "UPDATE suppressions SET lifted_at = ?, lifted_by = ? WHERE id = ?"
 EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALUES (?, ?, ?, ?, ?)"
 
 
+@described
 class ImportResult(NamedTuple):
     """The result of loading a report. ``again``: the report repeats the latest one, that of ``scan``, and only the time
     of the tool's last run was recorded. ``troubles`` are the reasons why a missing result does not prove its absence:
@@ -155,7 +161,9 @@ class Sarif(Domain):
         root: str | os.PathLike[str] | None = None,
         scan: Scan | int | None = None,
         scope: Iterable[str] | None = None,
+        severities: Mapping[str, Severity] | None = None,
         strict: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> ImportResult:
         """Record the results of a report as known or new findings of ``target``. Atomic.
 
@@ -164,19 +172,27 @@ class Sarif(Domain):
         If the tool scanned only some files, ``scope`` has patterns for them, in the syntax of ``.gitignore``; findings
         in other files are not checked. Findings that are missing from the report are fixed, unless the tool failed,
         some of its results could not be used, or they belong to another category (the automation id of a run up to its
-        last slash). Decisions of people stay unchanged.
+        last slash). Decisions of people stay unchanged. ``severities`` are the severities of rules, which count before
+        those of the report: ``{"bandit:B101": "info"}``, also ``"B101"`` for any tool and ``"bandit:*"`` for the other
+        rules of one.
 
-        Loading the same file again with the same ``scope`` only records another run of the tool, if it is still the
-        latest report of its tools and categories and none of its findings was marked as fixed since; otherwise it
-        becomes a new scan. An identical result of another report of the same ``scan``, tool and category is recorded
-        once. ``file`` is a path or an open binary file. An unusable result is skipped and reported as a problem. The
-        report of a failed tool, or an unusable run, is recorded with its ``troubles``. With ``strict``, reports with
-        troubles or problems are refused. Raises InvalidArgument, with nothing written, for a file that is not complete
-        SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
+        Loading the same file again with the same ``scope`` and the same effect of ``severities`` only records another
+        run of the tool, if it is still the latest report of its tools and categories and none of its findings was
+        marked as fixed since; otherwise it becomes a new scan. An identical result of another report of the same
+        ``scan``, tool and category is recorded once. ``file`` is a path or an open binary file. An unusable result is
+        skipped and reported as a problem. The report of a failed tool, or an unusable run, is recorded with its
+        ``troubles``. With ``strict``, reports with troubles or problems are refused.
+
+        ``progress`` is called in this thread with the finished results and all results. Each counts twice: when it is
+        read, and when it is recorded. The total grows with each run. An exception of it cancels the work, and nothing
+        is written. It must not write to this store, which is locked. Raises InvalidArgument, with nothing written, for
+        a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
         """
+        meter = Meter(progress)
         given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)
+        chosen = Severities(severities)
         kept = None if given is None or given.root is None else stored_root(given.root)
         folder = kept if root is None else check_path(root, "root")
         if root is not None and not os.path.isdir(folder or ""):
@@ -184,20 +200,27 @@ class Sarif(Domain):
         problems: list[SarifProblem] = []
         with opened(file) as stream:
             digest = _digest(stream)
-            with self.db.atomic():
-                known = self._repeated(target, digest, given, patterns, strict)
-                if known is not None:
-                    return known
+            if not chosen:  # otherwise the effect of the severities is known when the report was read
+                with self.db.atomic():
+                    known = self._repeated(target, digest, given, patterns, strict)
+                    if known is not None:
+                        return known
             sources = Sources(folder, None if root is not None or given is None else recorded(self.db, given.id))
             lineage = Lineage.get_or_none(Lineage.target == target)
             enclosing = Enclosing(self.db, 0 if lineage is None else lineage.id)
             reports: list[_Report] = []
             lost: list[Lost] = []
+            taken = 0
             for item in read(stream, problems=problems, root=folder, lost=lost):
                 if isinstance(item, Run):
                     reports.append(_Report(item))
+                    meter.expect(2 * (item.results or 0))
                 else:
-                    _take(reports[-1], item, sources, enclosing)
+                    _take(reports[-1], item, sources, enclosing, chosen)
+                    taken += 1
+                    if taken % BATCH == 0:
+                        meter.add(BATCH)
+            digest = chosen.identity(digest)
             if not reports and not lost:
                 lost.append(Lost(0, None, "the report holds no run", None))
             reports += map(_Report.lost, lost)
@@ -209,7 +232,8 @@ class Sarif(Domain):
                 if known is not None:
                     return known
                 row = given if given is not None else self._begin(target, folder)
-                found = self._record(row, reports, digest, patterns, sources)
+                found = self._record(row, reports, digest, patterns, sources, meter)
+                meter.end()
                 return found._replace(problems=problems, troubles=troubles)
 
     @long
@@ -221,6 +245,7 @@ class Sarif(Domain):
         target: str | None = None,
         only: Iterable[FindingState] | None = None,
         github: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> Dumped:
         """Write the findings of a scan as SARIF 2.1.0: one run for each of its reports, and one for the store's own
         findings.
@@ -230,6 +255,8 @@ class Sarif(Domain):
         like ``store.findings.list()``. ``only`` selects states: new, unchanged, updated, reopened, fixed, and, without
         a scan, not_checked. With ``github`` the file keeps within the limits of that host, without fixed findings, and
         the omissions are returned. The same findings give the same bytes. A file at a path is replaced at the end.
+        ``progress`` is called in this thread with the written results and all results; an exception of it cancels the
+        work, and the file stays as it was.
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
@@ -238,7 +265,7 @@ class Sarif(Domain):
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
         row = pick(self.db, scan, target)
-        return dump(self.db, row, file, states, github, whole=scan is None)
+        return dump(self.db, row, file, states, github, whole=scan is None, progress=progress)
 
     def _repeated(
         self, target: str, digest: str, given: Scan | None, scope: list[str] | None, strict: bool
@@ -271,7 +298,13 @@ class Sarif(Domain):
         )
 
     def _record(
-        self, scan: Scan, reports: list[_Report], digest: str, scope: list[str] | None, sources: Sources
+        self,
+        scan: Scan,
+        reports: list[_Report],
+        digest: str,
+        scope: list[str] | None,
+        sources: Sources,
+        meter: Meter,
     ) -> ImportResult:
         tools = sorted({report.tool for report in reports})
         known = {
@@ -287,7 +320,7 @@ class Sarif(Domain):
         for report in reports:
             gone = [path for path in known[report.tool] if sources.missing(path)]
             runs.append((self._add_run(scan.id, report, digest, scope, gone), report.incoming))
-        seen = tracking.record_runs(self.db, scan.id, runs)
+        seen = tracking.record_runs(self.db, scan.id, runs, told=meter.add)
         for (run_id, _), report in zip(runs, reports, strict=True):
             if report.suppresses:
                 _suppress(self.db, scan, run_id)
@@ -406,12 +439,14 @@ def _patterns(scope: object) -> list[str] | None:
     return chosen
 
 
-def _take(report: _Report, result: Result, sources: Sources, enclosing: Enclosing) -> None:
+def _take(report: _Report, result: Result, sources: Sources, enclosing: Enclosing, severities: Severities) -> None:
     if result.kind in SILENT or result.baseline_state == "absent":
         report.passed += 1
         return
     if result.suppressions is not None:
         report.suppresses = True
+    if severities:
+        result = result._replace(severity=severities.of(report.tool, result.rule_id or "", result.severity))
     report.incoming.append(_incoming(report, result, sources, enclosing))
 
 

@@ -35,6 +35,7 @@ CENT = Decimal("0.01")
 class Configuration(Identified):
     """One version of a prompt. Only ``is_default`` can change."""
 
+    __shown__ = "config_type: version, user, is_default | created_at"
     __rules__ = Rules(held="keep it: results say which version produced them")
 
     if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Configuration(Identified):
 class AnalysisSession(Identified):
     """An analysis session of a user, with its files, tasks and results."""
 
+    __shown__ = "status: session_name, processed_files/total_files | created_at, completed_at"
     __rules__ = Rules(
         state=columns("call store.sessions.start, complete, fail, cancel or reopen", "status", "completed_at"),
         fixed=columns("it is counted from the files; add or mark those", "total_files", "processed_files"),
@@ -96,6 +98,7 @@ class AnalysisSession(Identified):
 class FileUpload(Identified):
     """A file of a session; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
 
+    __shown__ = "upload_status: file_path, file_size | file_type"
     __rules__ = Rules(
         state=columns("call store.sessions.uploads.mark(upload, status)", "upload_status", "error_message"),
         fixed={"session": "remove it and add another one: store.sessions.uploads.add(session, files)"},
@@ -133,6 +136,7 @@ class FileUpload(Identified):
 class AnalysisTask(LeasedTask):
     """A task of a session, leased to a worker. ``task_id`` is the caller's own id of the task."""
 
+    __shown__ = "status: task_type, task_id | progress, created_at, completed_at"
     __rules__ = Rules(
         state={
             "status": "call store.sessions.tasks.complete, fail, cancel, release or retry",
@@ -194,6 +198,7 @@ class ScoreField(Number[Decimal]):
 class AnalysisResult(Identified):
     """A result, with the version of the prompt that produced it."""
 
+    __shown__ = "status: analysis_type, file_name, score | created_at"
     __rules__ = Rules(fixed=columns("add another one: store.sessions.results.add(session, ...)", "session", "task"))
 
     if TYPE_CHECKING:

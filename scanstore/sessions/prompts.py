@@ -11,8 +11,9 @@ from typing import Any
 
 from scanstore.accounts.models import UserKey, of_user, user_key
 from scanstore.db.arguments import check_bool
-from scanstore.db.domain import Domain, List, reads
+from scanstore.db.domain import Domain, reads
 from scanstore.db.pagination import listed
+from scanstore.db.rows import Rows
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.sessions.models import Configuration
 
@@ -94,7 +95,7 @@ class Prompts(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Configuration]:
+    ) -> Rows[Configuration]:
         """List the prompts of a user, all or of one type: by type, the newest version first.
 
         Raises NotFound, InvalidArgument.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from scanstore.db.arguments import check_choice, check_string
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, List, reads
+from scanstore.db.domain import Domain, reads
 from scanstore.db.pagination import listed
-from scanstore.db.rows import read
+from scanstore.db.rows import Rows, read
 from scanstore.db.state_machine import RESULT_STATUSES
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import format_time, utcnow
@@ -78,7 +78,7 @@ class SessionResults(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[AnalysisResult]:
+    ) -> Rows[AnalysisResult]:
         """List the results of a session, the oldest first, optionally of a type or status. Raises NotFound,
         InvalidArgument.
         """

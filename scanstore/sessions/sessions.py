@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.accounts.models import UserKey, of_user, user_key
 from scanstore.db.arguments import check_choice, check_text
-from scanstore.db.domain import Domain, List, reads
+from scanstore.db.domain import Domain, reads
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import listed
-from scanstore.db.rows import Removed, read, remove
+from scanstore.db.rows import Removed, Rows, read, remove
 from scanstore.db.state_machine import SESSION_STATUSES, Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove
@@ -56,6 +57,7 @@ LIFE = Machine(
 )
 
 
+@described
 class SessionStats(NamedTuple):
     """The number of sessions and tasks by status, of files, processed files and bytes, of results, and their mean
     score.
@@ -210,7 +212,7 @@ class Sessions(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[AnalysisSession]:
+    ) -> Rows[AnalysisSession]:
         """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
         query = AnalysisSession.select().order_by(AnalysisSession.created_at.desc(), AnalysisSession.id.desc())
         if status is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scanstore.db.arguments import check_choice, check_integer, check_list, check_progress, check_string, check_text
 from scanstore.db.domain import List, reads
 from scanstore.db.pagination import listed
-from scanstore.db.rows import read
+from scanstore.db.rows import Rows, read
 from scanstore.db.state_machine import TASK_STATUSES, Machine, move
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -129,7 +129,7 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         limit: int = 1,
         lease: float = LEASE,
         types: str | Iterable[str] | None = None,
-    ) -> List[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         """Lease up to ``limit`` tasks, of one session or of all, optionally of certain ``types``.
 
         See :meth:`LeasedWork.claim`.
@@ -143,7 +143,7 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
 
     def _claim(
         self, scope: Scope | None, worker: str, limit: int, lease: float, values: Values = NO_VALUES
-    ) -> List[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         return super()._claim(scope, worker, limit, lease, values or {"types": None})
 
     def _take(self, scope: Scope, worker: str, limit: int, lease: float, values: Values) -> dict[Any, int]:
@@ -257,7 +257,7 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or a type. Raises NotFound,
         InvalidArgument.
         """

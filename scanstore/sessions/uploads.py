@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.arguments import check_choice, check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
-from scanstore.db.domain import Domain, List, reads
+from scanstore.db.domain import Domain, reads
 from scanstore.db.files import refused, refusing
 from scanstore.db.pagination import listed
 from scanstore.db.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
-from scanstore.db.rows import Removed, read, remove
+from scanstore.db.rows import Removed, Rows, read, remove
 from scanstore.db.state_machine import UPLOAD_STATUSES
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
@@ -173,7 +173,7 @@ class SessionUploads(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[FileUpload]:
+    ) -> Rows[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)

@@ -21,6 +21,7 @@ FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
 
 
 class Name(Numbered):
+    __shown__ = ": text"
     text = peewee.TextField(unique=True)
 
     class Meta:
@@ -28,6 +29,7 @@ class Name(Numbered):
 
 
 class FileVersion(Numbered):
+    __shown__ = ": module, path, size | line_count, error"
     path = peewee.TextField()
     content_hash = HashField()
     indexer = peewee.TextField()
@@ -45,6 +47,7 @@ class FileVersion(Numbered):
 
 
 class SymbolFact(Base):
+    __shown__ = "symbol_type: version, ordinal, name, start_line"
     if TYPE_CHECKING:
         version_id = peewee.IntegerField()
         name_id = peewee.IntegerField()
@@ -67,6 +70,7 @@ class SymbolFact(Base):
 
 
 class ReferenceFact(Base):
+    __shown__ = "reference_type: version, ordinal, name, line"
     if TYPE_CHECKING:
         version_id = peewee.IntegerField()
         name_id = peewee.IntegerField()
@@ -91,6 +95,7 @@ class ReferenceFact(Base):
 
 
 class ImportFact(Base):
+    __shown__ = ": version, ordinal, module, line"
     if TYPE_CHECKING:
         version_id = peewee.IntegerField()
         module_id = peewee.IntegerField()
@@ -110,6 +115,7 @@ class ImportFact(Base):
 
 
 class ChunkFact(Base):
+    __shown__ = "chunk_type: version, symbol_name, start_line-end_line"
     if TYPE_CHECKING:
         version_id = peewee.IntegerField()
 
@@ -128,6 +134,7 @@ class ChunkFact(Base):
 
 
 class Lineage(Numbered, Timestamped):
+    __shown__ = ": target"
     target = peewee.TextField(unique=True)
 
     class Meta:
@@ -135,6 +142,7 @@ class Lineage(Numbered, Timestamped):
 
 
 class Binding(Base):
+    __shown__ = "resolution: lineage, path, version, ordinal"
     if TYPE_CHECKING:
         lineage_id = peewee.IntegerField()
         path_id = peewee.IntegerField()

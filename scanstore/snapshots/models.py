@@ -31,6 +31,7 @@ class Scan(Numbered, Timestamped):
     ``active_since`` is the start of the analysis, ``analyzed_at`` its end.
     """
 
+    __shown__ = "status: target | name, phase, kind, started_at, completed_at"
     __rules__ = Rules(
         delete=_REMOVE,
         state={
@@ -85,6 +86,7 @@ class Scan(Numbered, Timestamped):
 class ScanFile(Numbered, Timestamped):
     """A file of one scan. Statuses: ``done``: recorded; ``failed`` and ``skipped``: ``error`` has the reason."""
 
+    __shown__ = "status: file_path, scan, error | risk_level"
     __rules__ = Rules(
         delete=_REMOVE,
         state=columns(_RECORD, "version", "status", "error"),
@@ -151,6 +153,7 @@ class ScanFileChunk(Claimable):
     ``store.chunks.complete``, ``set_aside`` has the drafts that could not be stored.
     """
 
+    __shown__ = "status: file_path:start_line-end_line, chunk_type, symbol_name | scan, risk_level"
     __rules__ = Rules(create=_RECORD, delete=_REMOVE, frozen=_CHUNKS, free=frozenset({"status", "retry_count"}))
 
     set_aside: tuple[SetAside, ...] = ()

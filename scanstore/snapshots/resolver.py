@@ -23,7 +23,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from scanstore.indexing.facts import BUILTINS
 from scanstore.snapshots.c3 import Class, merged
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
@@ -41,6 +40,7 @@ from scanstore.snapshots.interfaces import (
     union,
     union_found,
 )
+from scanstore.snapshots.module_names import ModuleNames
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
@@ -83,7 +83,6 @@ class Resolver:
             if folder and folder not in modules:
                 self.loose.setdefault(stem, []).append(name)
         self.memo: dict[str, Found] = {}
-        self.definitions: dict[tuple[str, str], Found] = {}
         self.orders: dict[Class, Order] = {}
         self.bases: dict[Class, Bases] = {}
         # For the current call: the paths being evaluated, outermost first; the bases of a class as ``module:class``.
@@ -99,6 +98,7 @@ class Resolver:
         self.paths_before: dict[str, Found] = {}
         self.bases_before: dict[str, Bases] = {}
         self.methods = Methods(modules)
+        self.names = ModuleNames(self)
 
     def resolve(self, paths: Iterable[str]) -> dict[str, BoundTarget]:
         """Return the target of each path. Paths without an entry lead outside the tree."""
@@ -293,7 +293,7 @@ class Resolver:
         if kind == "|":
             return union_found(self.attribute(each, name) for each in value[1])
         if kind == "m":
-            return self.module_attribute(value[1], name)
+            return self.names.attribute(value[1], name)
         if kind == "i" or kind == "c":
             return self.member(value[1], value[2], name, value)
         if kind == "s":
@@ -318,57 +318,6 @@ class Resolver:
                 return ("k", inner[1]), False, False
             return None, False, False
         return (EXTERNAL if kind == "x" else None), False, False
-
-    def module_attribute(self, module: str, name: str) -> Found:
-        known = self.modules.get(module)
-        if known is None or name in known.names or f"{module}.{name}" in self.packages:
-            return self.own(module, name, known, True) or UNKNOWN
-        outside = False
-        for star in reversed(known.stars):
-            base = self.evaluate(star)[0]
-            if base is None or base[0] != "m":
-                outside = outside or base is EXTERNAL
-                continue
-            if name.startswith("_"):
-                continue
-            found = self.evaluate(f"{star}.{name}")
-            if found[0] is not None and found[0] is not EXTERNAL:
-                return found
-        return (EXTERNAL if outside or name in BUILTINS else None), False, False
-
-    def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
-        """Return the attribute of a module from its own interface, or None if only its star imports can define it."""
-        dotted = f"{module}.{name}"
-        line = known.names.get(name) if known is not None else None
-        if line is None:
-            return (("m", dotted), False, False) if dotted in self.packages else None
-        if line[0] == "i" and line[2] == f"{module}:.{name}" and dotted in self.packages:
-            return ("m", dotted), False, False
-        return self.entry(module, name, None, follow)
-
-    def not_followed(self, module: str, name: str) -> Found:
-        """Like :meth:`module_attribute`, but a variable is not followed to its value."""
-        outside, seen, rest = False, set(), [module]
-        while rest:
-            place = rest.pop()
-            if place in seen:
-                continue
-            seen.add(place)
-            known = self.modules.get(place)
-            found = self.own(place, name, known, False)
-            if found is not None and (place == module or (found[0] is not None and found[0] is not EXTERNAL)):
-                return found
-            if found is not None or known is None:
-                continue
-            for star in known.stars:
-                base = self.evaluate(star)[0]
-                if base is not None and base[0] == "m":
-                    if not name.startswith("_"):
-                        rest.append(base[1])
-                elif place == module:
-                    outside = outside or base is EXTERNAL
-        external = module in self.modules and (outside or name in BUILTINS)
-        return (EXTERNAL if external else None), False, False
 
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
         """Return the value of one entry of a module's interface."""
@@ -413,47 +362,16 @@ class Resolver:
 
     def itself(self, value: Value, name: str) -> Found | None:
         """Return the variable, property or other definition that is an attribute of a value."""
-        kind = "" if value is None else value[0]
+        if value is None:
+            return None
+        kind = value[0]
         if kind == "m":
-            return self.defined(value[1], name)
+            return self.names.defined(value[1], name)
         if kind in ("i", "c", "s"):
             return self.member(value[1], value[2], name, value, skip=int(kind == "s"), follow=False)
         if kind == "|":
             return union_found(self.itself(each, name) or UNKNOWN for each in value[1])
         return None
-
-    def defined(self, module: str, name: str) -> Found | None:
-        """Follow a module's attribute along imports to its definition. Return None for circular imports."""
-        trail: dict[tuple[str, str], bool] = {}  # whether the step from this attribute is a guess
-        found: Found | None = None
-        while (module, name) not in trail:
-            found = self.definitions.get((module, name))
-            if found is not None:
-                break
-            trail[module, name] = False
-            known = self.modules.get(module)
-            line = known.names.get(name) if known is not None else None
-            if line is None or line[0] != "i" or not line[2]:
-                found = self.not_followed(module, name)
-                break
-            onward = line[2].lstrip("?")
-            trail[module, name] = onward != line[2]
-            if onward.endswith(":"):
-                found = self.evaluate(onward)
-                break
-            onward, _, name_there = onward.rpartition(".")
-            there, _, also = self.evaluate(onward) if onward else UNKNOWN
-            if there is None or there[0] != "m":
-                break
-            trail[module, name] = also or trail[module, name]
-            module, name = there[1], name_there
-        if found is None:
-            return None
-        for place in reversed(trail):
-            found = found[0], found[1], found[2] or trail[place]
-            if not self.cyclic:
-                self.definitions[place] = found
-        return found
 
     def member(
         self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0, follow: bool = True

@@ -16,9 +16,11 @@ from scanstore.db.arguments import check_list, check_optional_text, check_path, 
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.fields import find_row, read_row
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import check_window, listed
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
+from scanstore.db.rows import Rows
 from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import SCANS, move
 from scanstore.db.values import format_time, read_time, utcnow
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.recorder import Recorder
 
 
+@described
 class Target(NamedTuple):
     """A tree, repository or report series that is scanned repeatedly. ``root`` is the folder or file of its latest scan
     with one. ``has_tree`` tells whether a tree was recorded completely, ``completed`` whether a tree or a report was.
@@ -56,6 +59,7 @@ class FileNote(NamedTuple):
     reason: str
 
 
+@described
 class Summary(NamedTuple):
     """The counts of a scan. ``indexed`` files were read by it; ``reused`` ones were known from an earlier scan.
     ``languages`` has the recorded facts by language.
@@ -75,11 +79,12 @@ class Summary(NamedTuple):
     references: int
     imports: int
     resolutions: dict[str, int]
-    skipped_files: list[FileNote]
-    failed_files: list[FileNote]
-    languages: list[Language]
+    skipped_files: Rows[FileNote]
+    failed_files: Rows[FileNote]
+    languages: Rows[Language]
 
 
+@described
 class FileDiff(NamedTuple):
     """Paths that differ between two scans, sorted. ``moved``: same content, ``(old path, new path)``."""
 
@@ -91,7 +96,7 @@ class FileDiff(NamedTuple):
 
 KNOWN = "store.scans.list() (scanstore scans list) shows the known ones"
 MOST_NOTES = 1000  # entries of a ctags file that are stored with the scan
-Progress = Callable[[int, int, str], None]  #: (finished files, total files, path of the last file)
+ScanProgress = Callable[[int, int, str], object]  #: (finished files, total files, path of the last file)
 
 
 class Scans(Domain):
@@ -112,7 +117,7 @@ class Scans(Domain):
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
         ctags: str | os.PathLike[str] | BinaryIO | None = None,
-        progress: Progress | None = None,
+        progress: ScanProgress | None = None,
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
 
@@ -122,6 +127,9 @@ class Scans(Domain):
         core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
         universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
         the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
+
+        ``progress`` is called in this thread with the finished files, all files, and the path of the last one. An
+        exception of it ends the scan, and recorded files stay.
 
         Files are committed in small batches, so that the next call continues after a crash. A file that cannot be read
         or parsed is recorded with its error. Raises NotFound for a missing path, before the scan starts. An interrupted
@@ -240,7 +248,7 @@ class Scans(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Scan]:
+    ) -> Rows[Scan]:
         """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
@@ -269,11 +277,11 @@ class Scans(Domain):
         return found
 
     @reads
-    def targets(self, *, limit: int | None = None, offset: int = 0) -> List[Target]:
+    def targets(self, *, limit: int | None = None, offset: int = 0) -> Rows[Target]:
         """List the targets of this store by name, including those without a completed scan."""
         check_window(limit, offset)
         rows = self.db.execute_sql(TARGETS, (-1 if limit is None else limit, offset)).fetchall()
-        return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
+        return Rows((Target(name, root, bool(tree), bool(done)) for name, root, tree, done in rows), Target)
 
     @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
@@ -297,7 +305,8 @@ class Scans(Domain):
             references=sum(group.references for group in found.groups),
             imports=sum(group.imports for group in found.groups),
             resolutions=dict(sorted(found.resolutions.items(), key=lambda r: -r[1])),
-            skipped_files=notes["skipped"], failed_files=notes["failed"], languages=languages,
+            skipped_files=Rows(notes["skipped"], FileNote), failed_files=Rows(notes["failed"], FileNote),
+            languages=Rows(languages, Language),
         )  # fmt: skip
 
     @reads

@@ -59,7 +59,7 @@ class Tree:
         self.modules = module_names((e.path for e in self.entries if e.skipped is None), package)
 
     def record_into(
-        self, recorder: Recorder, *, jobs: int | None, progress: Callable[[int, int, str], None] | None
+        self, recorder: Recorder, *, jobs: int | None, progress: Callable[[int, int, str], object] | None
     ) -> None:
         total = len(self.entries)
         done = 0

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from scanstore.db.database import Database
+from scanstore.db.notebooks import described
 from scanstore.db.view_keys import join
 from scanstore.errors import InvalidArgument, shown
 from scanstore.snapshots.names import CANDIDATES
@@ -205,6 +206,7 @@ class Edge(NamedTuple):
     target_line: int | None
 
 
+@described
 class Reached(NamedTuple):
     """A symbol found by following references; ``distance`` is their number, and ``exact`` means that none is a
     guess.

@@ -37,6 +37,7 @@ _REMOVE = "call store.scans.remove(scan)"
 class Symbol(Base):
     """A named definition in a file. ``metadata`` has params, return_type, decorators and docstring if known."""
 
+    __shown__ = "symbol_type: qualified_name, file_path:start_line | end_line"
     __rules__ = Rules(delete=_REMOVE, frozen=_RECORD)
 
     if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Symbol(Base):
 class SymbolReference(Base):
     """A reference to a symbol: ``name`` as written, the resolved ``symbol`` (or None), and the ``resolution``."""
 
+    __shown__ = "reference_type: name, from_file:from_line | resolution, confidence"
     __rules__ = Rules(create=_RECORD, delete=_REMOVE, frozen=_RECORD)
 
     if TYPE_CHECKING:
@@ -169,6 +171,7 @@ class SymbolReference(Base):
 class ImportRelation(Base):
     """An import statement: ``imported_names`` as written, ``resolved_file`` if the module is in the tree."""
 
+    __shown__ = ": importer_file:line, imported_module → resolved_file | resolution"
     __rules__ = Rules(create=_RECORD, delete=_REMOVE, frozen=_RECORD)
 
     if TYPE_CHECKING:

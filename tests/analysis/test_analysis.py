@@ -686,11 +686,11 @@ def test_a_file_that_is_recorded_anew_has_new_work(store: Store) -> None:
 
 def test_chunks_joined_are_the_files(store: Store) -> None:
     here = Path(__file__).parents[1]
-    scan = store.scans.record(here, jobs=1, include=["test_[a-h]*.py"])
+    scan = store.scans.record(here, jobs=1, include=["test_c*.py"])
     files: dict[str, list[str]] = {}
     for chunk in store.chunks.list(scan):
         files.setdefault(chunk.file_path, []).append(store.chunks.text(chunk))
-    assert len(files) > 20 and any(len(texts) > 20 for texts in files.values())
+    assert len(files) > 10 and any(len(texts) > 20 for texts in files.values())
     for path, texts in files.items():
         assert "\n".join(texts).rstrip("\n") == (here / path).read_text(encoding="utf-8").rstrip("\n"), path
 

@@ -383,16 +383,18 @@ def test_findings_of_an_empty_analysis(begun: Run) -> None:
 def test_usage(done: Run) -> None:
     with Store() as store, store.llm.call("judge", purpose="verification") as call:
         call.response, call.cost = "no", 1.5
-    lines = [cells(line) for line in done("llm", "usage").stdout.splitlines()]
-    assert lines[0][:4] == ["model", "purpose", "calls", "answered"]
-    assert [line[:-1] for line in lines[1:]] == [
+    told = done("llm", "usage")
+    assert [line.split("\t")[:-1] for line in told.stdout.splitlines()] == [
         ["judge", "verification", "1", "1", "0", "0", "0", "0", "1.5000"],
         ["seeker", "analysis", "2", "2", "0", "0", "2,400", "68", "0.0250"],
-        ["total", "3", "3", "0", "0", "2,400", "68", "1.5250"],
     ]
+    total = "total: calls 3, answered 3, failed 0, running 0, tokens in 2,400, tokens out 68, cost 1.5250, seconds "
+    assert told.stderr.startswith(total)
     (found,) = data(done("llm", "usage", "--scan", "1", "--json"))
     assert (found["model"], found["calls"], found["cost"]) == ("seeker", 2, 0.025)
-    assert "total" not in done("llm", "usage", "--scan", "src").stdout
+    assert "total" not in done("llm", "usage", "--scan", "src").output
+    dearest = done("llm", "usage", "--sort", "-cost", "--columns", "model,tokens in", "--json")
+    assert data(dearest) == [{"model": "judge", "tokens in": 0}, {"model": "seeker", "tokens in": 2400}]
 
 
 def test_usage_of_nothing(scanned: Run) -> None:
@@ -519,7 +521,8 @@ def test_watching_in_a_pipe_is_a_line_for_each_change(begun: Run) -> None:
             for chunk in store.chunks.work(1):
                 store.chunks.complete(chunk)
         rest, errors = process.communicate(timeout=60)
-        assert process.returncode == 0 and re.fullmatch(r"scan 1 of .* UTC; no file has changed since\n", errors)
+        noted = json.loads(errors)["note"] if as_json else errors.rstrip("\n")
+        assert process.returncode == 0 and re.fullmatch(r"scan 1 of .* UTC; no file has changed since", noted)
         lines = [first.rstrip("\n"), *rest.splitlines()]
         assert len(lines) == len(set(lines)) and 2 <= len(lines) <= 6
         if as_json:

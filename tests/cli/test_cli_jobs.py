@@ -182,7 +182,7 @@ def test_work(run: Run) -> None:
     assert "  items    1 of 2" in shown and '"scenes": 0' in shown
     add(run, "sync")
     found = data(run("work", "--import", "mytasks:settings.mine", "--until-empty", "--json"))
-    assert found == {"completed": 1, "waiting": 0, "failed": 0, "cancelled": 0, "lost": 0}
+    assert found == {"completed": 1, "waiting": 0, "failed": 0, "cancelled": 0, "lost": 0, "interrupted": False}
     assert run("work", "--import", "mytasks", "--type", "sync", "--until-empty").stderr.splitlines()[1:] == [
         "no jobs that could be claimed", "left: 1 broken, 1 other; not worked on here"
     ]  # fmt: skip

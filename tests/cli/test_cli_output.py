@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from scanstore.cli import main, output
 from scanstore.cli.absence import none
-from scanstore.cli.base import basic_options, json_lines_option, limit_option, rows_options
+from scanstore.cli.base import basic_options, json_lines_option, rows_options
 from scanstore.cli.output import Column, Columns, Section
 
 Command = Callable[..., object]
@@ -40,7 +41,6 @@ COLUMNS: Columns[Fruit] = (
 def run(call: Callable[[], object], *args: str, option: Callable[[Command], Command] = basic_options) -> Result:
     """Call a function as a command with the options of a list, and with two of its own."""
 
-    @limit_option()
     @click.option("--kind")
     @click.option("--colour")
     def body(**_: object) -> None:
@@ -74,8 +74,12 @@ def test_rows_may_be_mappings() -> None:
     assert run(lambda: output.listing(rows, (Column("id", right=True), "note"))).stdout == "1\t\n20\tx\n"
 
 
-def list_options(command: Command) -> Command:
-    return rows_options(basic_options(command))
+def options_for(*names: str) -> Callable[[Command], Command]:
+    return lambda command: rows_options(*names)(basic_options(command))
+
+
+list_options = options_for("name", "grams", "size", "picked")
+note_options = options_for("id", "note")
 
 
 def listed(*args: str) -> Result:
@@ -85,15 +89,15 @@ def listed(*args: str) -> Result:
 def test_a_cell_has_no_tab_of_its_own() -> None:
     rows = [{"id": "a\tb", "note": "c"}]
     assert run(lambda: output.listing(rows, ("note", "id"))).stdout == "a\\tb\tc\n"
-    told = run(lambda: output.listing(rows, ("note", "id")), "--tsv", option=list_options)
+    told = run(lambda: output.listing(rows, ("note", "id")), "--tsv", option=note_options)
     assert told.stdout == "id\tnote\na\\tb\tc\n"
 
 
 def test_csv_has_a_head_and_quotes_cells() -> None:
     rows = [{"id": 1, "note": 'a, "b"'}, {"id": 2, "note": "c\nd"}]
-    told = run(lambda: output.listing(rows, ("id", "note")), "--csv", option=list_options)
+    told = run(lambda: output.listing(rows, ("id", "note")), "--csv", option=note_options)
     assert told.stdout == 'id,note\n1,"a, ""b"""\n2,c\\nd\n'
-    told = run(lambda: output.listing([], ("id", "note"), "no notes"), "--csv", option=list_options)
+    told = run(lambda: output.listing([], ("id", "note"), "no notes"), "--csv", option=note_options)
     assert (told.stdout, told.stderr) == ("id,note\n", "no notes\n")
 
 
@@ -102,17 +106,31 @@ def test_columns_are_chosen_in_their_order() -> None:
     assert listed("--columns", "grams,name", "--tsv").stdout == "grams\tname\n20\tplum\n1500\tmelon\n"
     refused = listed("--columns", "name,colour")
     assert refused.exit_code == 2 and not refused.stdout
-    assert "no column 'colour'; there are: name, grams, size, picked" in refused.stderr
+    assert "no column 'colour' to print; there are: name, grams, size, picked" in refused.stderr
 
 
-def test_json_is_not_for_csv_or_tsv() -> None:
-    rows = FRUIT[1:]
-    told = run(lambda: output.listing(rows, COLUMNS), "--json", option=list_options)
-    assert told.stdout == run(lambda: output.listing(rows, COLUMNS), "--json").stdout
-    for option in ("--csv", "--tsv"):
-        refused = listed("--json", option)
-        assert refused.exit_code == 2 and not refused.stdout
-        assert "--json cannot be used with --csv or --tsv" in refused.stderr
+def test_json_has_the_chosen_columns_with_numbers_as_numbers() -> None:
+    told = json.loads(listed("--json", "--columns", "size,grams,picked").stdout)
+    assert told == [
+        {"size": None, "grams": 20, "picked": "2026-03-01T12:00:00.000Z"},
+        {"size": "large", "grams": 1500, "picked": None},
+    ]
+
+
+def test_options_that_make_no_sense_are_refused_before_anything_is_read() -> None:
+    def read() -> None:
+        raise AssertionError("nothing is to be read")
+
+    for words, message in (
+        (("--json", "--csv"), "--json cannot be used with --csv or --tsv"),
+        (("--tsv", "--json"), "--json cannot be used with --csv or --tsv"),
+        (("--csv", "--tsv"), "--csv and --tsv are both given"),
+        (("--columns", "a"), "no column 'a' to print; there are: name, grams, size, picked"),
+        (("--sort", "name,-a"), "no column 'a' to sort by; there are: name, grams, size, picked"),
+        (("--limit", "0"), "0 is not in the range"),
+    ):
+        refused = run(read, *words, option=list_options)
+        assert refused.exit_code == 2 and message in refused.stderr and not refused.stdout
 
 
 @pytest.mark.parametrize("colour", [True, False])
@@ -128,8 +146,8 @@ def test_a_table_fits_the_terminal(colour: bool, monkeypatch: pytest.MonkeyPatch
     lines = list(output._drawn(rows, [Column("id"), Column("status"), Column("note")]))
     plain = [click.unstyle(line) for line in lines]
     assert plain[0].split() == ["ID", "STATUS", "NOTE"] and len(plain) > 3
-    assert max(map(len, plain)) <= 60 and "\x1b[1m" in lines[0]
-    assert ("\x1b[31m" in lines[1]) == colour
+    assert max(map(len, plain)) <= 60
+    assert ("\x1b[1m" in lines[0]) == ("\x1b[31m" in lines[1]) == ("\x1b" in "".join(lines)) == colour
 
 
 def test_a_table_elsewhere_has_no_codes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +170,8 @@ def test_an_empty_list_says_whether_options_narrowed_it() -> None:
     def empty() -> None:
         output.listing([], COLUMNS, none("fruit", "pick some"))
 
-    assert run(empty).stderr == run(empty, "--limit", "1", "--kind", "x").stderr == "no fruit here; pick some\n"
+    told = run(empty, "--limit", "1", "--sort", "name", "--kind", "x", option=list_options)
+    assert run(empty).stderr == told.stderr == "no fruit here; pick some\n"
     assert run(empty, "--colour", "red").stderr == "no fruit like that\n"
 
 
@@ -223,10 +242,39 @@ def test_a_longer_list_is_shortened() -> None:
 def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SCANSTORE_DB", raising=False)
-    for args, code in ((("scans", "show", "99"), 1), (("jobs", "list", "--status", "asleep"), 2)):
+    for args, code in (
+        (("scans", "show", "99"), 1), (("jobs", "list", "--status", "asleep"), 2), (("jobs", "show"), 2),
+        (("jobs", "list", "--nope"), 2), (("jobs", "liszt"), 2), (("liszt",), 2), (("jobs", "list", "--sort", "x"), 2),
+        (("report",), 1), (("sarif", "dump"), 2), (("scans", "show", "1", "--scan", "2"), 2),
+    ):  # fmt: skip
         plain = CliRunner().invoke(main, args)
-        assert plain.exit_code == code and "Error: " in plain.stderr
-        told = CliRunner().invoke(main, [*args[:2], "--json", *args[2:]])
-        assert told.exit_code == code and told.stdout == ""
-        error = json.loads(told.stderr)
-        assert error["exit_code"] == code and error["error"] in plain.stderr
+        assert plain.exit_code == code and "Error: " in plain.stderr or args == ("sarif", "dump")
+        for place in range(len(args) + 1):
+            told = CliRunner().invoke(main, [*args[:place], "--json", *args[place:]])
+            assert told.stdout == "" and told.exit_code
+            error = json.loads(told.stderr)
+            assert error["exit_code"] == told.exit_code and not error["error"].startswith("Usage")
+            assert place < len(args) or error["error"] in plain.stderr or args == ("sarif", "dump")
+    assert "Usage:" in CliRunner().invoke(main, ["jobs", "show", "--nope", "--", "--json"]).stderr
+
+
+def test_notes_are_json_where_json_was_asked_for() -> None:
+    told = run(lambda: output.note(EVIL), "--json")
+    assert json.loads(told.stderr) == {"note": EVIL}
+    assert run(lambda: output.note("seen")).stderr == "seen\n"
+
+
+def test_a_defect_is_json_where_json_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(importlib.import_module("scanstore.cli.jobs"), "open_store", fail)
+    told = json.loads(CliRunner().invoke(main, ["jobs", "list", "--json"]).stderr)
+    assert told["error"] == "ZeroDivisionError: by zero" and told["exit_code"] == 1 and told["traceback"]
+
+
+def test_a_question_is_not_asked_under_json(tmp_path: Path) -> None:
+    store = str(tmp_path / "a.db")
+    assert CliRunner().invoke(main, ["init", "--db", store]).exit_code == 0
+    told = CliRunner().invoke(main, ["drop", "--db", store, "--json"], input="y\n")
+    assert told.exit_code == 2 and "--yes" in json.loads(told.stderr)["error"] and Path(store).exists()

@@ -159,7 +159,7 @@ def test_submit_and_cancel(run: Run) -> None:
 def test_show_is_limited(run: Run) -> None:
     run("create", "tidy", "new.jsonl")
     shown = run("show", "1", "--limit", "2")
-    assert shown.stderr == "the first 2 changes; see more with --limit\n"
+    assert shown.stderr == "the first 2 changes; see all with: scanstore plans changes 1\n"
     assert len(data(run("show", "1", "--limit", "2", "--scene", "1", "--json"))["changes"]) == 2
     assert len(data(run("list", "--status", "draft", "--limit", "1", "--json"))) == 1
     Path("long.jsonl").write_text(json.dumps({**LINES[0], "proposed": "x" * 500}))

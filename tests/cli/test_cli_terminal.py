@@ -40,7 +40,8 @@ def run(environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[
 
 def told(errors: bytes) -> bytes:
     """What a command says on stderr, but for the line that names the scan."""
-    return b"".join(line for line in errors.splitlines(keepends=True) if not line.startswith(b"scan 1 of "))
+    lines = errors.splitlines(keepends=True)
+    return b"".join(line for line in lines if not line.startswith((b"scan 1 of ", b'{"note": "scan 1 of ')))
 
 
 def tree(folder: Path, files: int, functions: int = 1) -> None:
@@ -87,9 +88,10 @@ def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | N
 
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 150, functions=15)
-    code, shown = in_terminal(environment, "scan", "src")
-    assert code == 0 and b"150/150" in shown and b"reading" in shown
+    tree(tmp_path / "src", 400, functions=20)
+    code, shown = in_terminal(environment, "scan", "src", "--jobs", "1")
+    assert code == 0 and b" of 400 files" in shown and b"reading" in shown
+    assert b"\x1b[?25l" not in shown  # the cursor is not hidden, so a kill leaves it as it was
     assert shown.rpartition(b"\x1b[2K")[2].lstrip().startswith(b"Scanned ")  # the bar is wiped away
     piped = run(environment, "scan", "src")
     assert piped.returncode == 0 and piped.stderr == b"" and b"\x1b" not in piped.stdout
@@ -115,6 +117,22 @@ def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, 
     assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 400
 
 
+def test_ctrl_c_wipes_the_display_and_leaves_no_new_store(environment: dict[str, str], tmp_path: Path) -> None:
+    with Store(tmp_path / "a.db", durability="normal") as store:
+        store.settings["key"] = 1
+        store.dump(tmp_path / "one.jsonl")
+    lines = (tmp_path / "one.jsonl").read_text().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith('["key",'))
+    lines[place : place + 1] = [lines[place].replace("key", f"key{number}") for number in range(150_000)]
+    lines[-1] = json.dumps({"end": json.loads(lines[-1])["end"] + 149_999})
+    (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n")
+    code, shown = in_terminal(environment, "load", "d.jsonl", "--db", "b.db", interrupt_at=b"Loading d.jsonl")
+    text = shown.decode()
+    assert code == 130 and "Traceback" not in text and "\x1b[?25l" not in text
+    assert text.rpartition("\x1b[2K")[2].strip() == "Interrupted: nothing was loaded."
+    assert not list(tmp_path.glob("b.db*"))
+
+
 @needs.signals
 def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str], tmp_path: Path, large: Path) -> None:
     shutil.copy(large, tmp_path)
@@ -125,7 +143,7 @@ def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str
     process.stdout.readline()  # it is streaming, and soon waits for the full pipe
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and told(errors) == b"Interrupted.\n"
+    assert process.returncode == 130 and json.loads(told(errors)) == {"error": "Interrupted.", "exit_code": 130}
 
 
 @pytest.mark.parametrize("options", [("edges",), ("unused", "--json")], ids=" ".join)

@@ -56,10 +56,10 @@ def data(result: Result) -> Any:
 
 def test_triage(run: Run) -> None:
     assert run("findings", "triage", "1", "3", "1", "confirmed", "--note", "seen").stdout.splitlines() == [
-        "1  open -> confirmed  Bad", "3  open -> confirmed  Bad"
+        "1\topen -> confirmed\tBad", "3\topen -> confirmed\tBad"
     ]  # fmt: skip
     again = run("findings", "triage", "1", "2", "CONFIRMED", "--note", "lost", "--by", "bob")
-    assert again.stdout == "2  open -> confirmed  Bad\n"
+    assert again.stdout == "2\topen -> confirmed\tBad\n"
     assert again.stderr.startswith("finding 1 is confirmed already, and the note was not kept; ")
     (row,) = data(run("findings", "triage", "2", "ignored", "--json"))
     assert (row["id"], row["status"]) == (2, "ignored")
@@ -245,14 +245,16 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     for args in ((), ("1",), ("1", "2")):
         shown = run("findings", "diff", *args)
         assert shown.stdout.splitlines() == [
-            "new    src/d.py    critical  open  worse  Worse  4  suppressed: known",
-            "fixed  src/a.py:3  high      open  bad    Bad    1",
+            "4\tnew\tsrc/d.py\tcritical\topen\tworse\tWorse\tsuppressed: known",
+            "1\tfixed\tsrc/a.py:3\thigh\topen\tbad\tBad\t",
         ]
         assert shown.stderr.endswith(
             "from scan 1 to scan 2: 1 new, 1 fixed, 0 reopened, 0 updated, 1 unchanged, 1 not checked\n"
         )
-    found = data(run("findings", "diff", "--json"))
-    assert (found["a"], found["b"], [row["id"] for row in found["not_checked"]]) == (1, 2, [3])
+    found = data(run("findings", "diff", "--json", "--change", "not_checked", "--change", "new", "--sort", "id"))
+    assert [(row["id"], row["change"]) for row in found] == [(3, "not_checked"), (4, "new")]
+    mild = run("findings", "diff", "--sort", "severity", "--columns", "id").stdout
+    assert mild == "1\n4\n"  # by how severe they are, not by letters
 
     def listed(*args: str) -> list[tuple[int, str]]:
         return [(row["id"], row["state"]) for row in data(run("findings", "list", *args, "--json"))]
@@ -263,6 +265,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     assert listed("--state", "fixed") == [(1, "fixed")]
     assert listed("--tool", "U") == listed("--suppressed") == [(4, "new")]
     assert listed("--scan", "2", "--not-suppressed") == [(2, "unchanged")]
+    assert listed("--rule", "R2") == [(4, "new")] and listed("--rule", "R1", "--cwe", "79") == []
     assert listed("--scan", "3") == []
     idle = "not an all-clear: no tool has looked for findings in scan 3\n"
     assert run("findings", "list", "--scan", "3").stderr.endswith(f"{idle}no findings in scan 3\n")

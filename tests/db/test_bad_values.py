@@ -186,7 +186,7 @@ def test_every_call_refuses_a_bad_value(full: Path, tmp_path: Path, monkeypatch:
     with Store(path, durability="normal", timeout=1) as store:
         for name, method, signature in methods(store):
             for key, parameter in signature.parameters.items():
-                if next(turn) % 4 and not LONG:
+                if next(turn) % 6 and not LONG:
                     continue
                 if parameter.kind is inspect.Parameter.VAR_KEYWORD or key == "progress" and callable(bad):
                     continue  # what a caller's own function raises is the caller's

@@ -94,7 +94,7 @@ def test_nothing_can_be_read_without_the_key(file: Path) -> None:
         assert all(map(needs.is_private, file.parent.glob("s.db*")))
     assert not readable(file) and file.read_bytes()[:6] != b"SQLite"
     before = file.read_bytes()
-    with pytest.raises(NotAScanstore, match="or its key if it is encrypted"):
+    with pytest.raises(NotAScanstore, match=r"or its key if it is encrypted \(key=, or \$SCANSTORE_KEY"):
         Store(file)
     for wrong in ("x", KEY + " "):
         with pytest.raises(WrongKey, match="cannot be read with this key") as caught:
@@ -161,6 +161,9 @@ def test_copies_are_encrypted_and_can_be_put_back(raw: Path) -> None:
         store.settings["word"] = "later"
         assert store.vacuum().after and store.optimize().after
     assert not readable(copy) and needs.is_private(copy)
+    with Store(raw.parent / "other.db", key=RAW.replace("5a", "5b")) as other:
+        with pytest.raises(InvalidArgument, match="not a copy of a store, or it has another key; give another path"):
+            other.backup(copy)
     backup.restore(copy, raw, key=RAW)
     with Store(raw, key=RAW) as store:
         assert store.settings["word"] == WORD

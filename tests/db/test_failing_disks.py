@@ -228,7 +228,7 @@ def test_a_full_disk_behind_a_stream(full: Path, tmp_path: Path) -> None:
             with pytest.raises(InvalidArgument, match="the store itself"):
                 write(path)
         assert store.check() == []
-    for command in (["report", "--scan", "1", "-o"], ["sarif", "dump", "1", "-o"], ["dump"]):
+    for command in (["report", "--scan", "1", "-o"], ["sarif", "dump", "--scan", "1", "-o"], ["dump"]):
         result = CliRunner().invoke(main, [*command, "/dev/full", "--db", str(path)])
         assert result.exit_code == 1 and "Error: /dev/full cannot be written: No space" in result.stderr, command
         result = CliRunner().invoke(main, [*command, str(path), "--db", str(path)])

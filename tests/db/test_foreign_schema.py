@@ -323,7 +323,7 @@ def test_a_malformed_schema_is_damage_until_it_is_dropped(file: Path, kind: str,
     with pytest.raises(errors.Damaged):
         Store(file)
     told = command("check", "--fix", str(file))
-    assert told.returncode == 0 and f"fixed: the {kind} {name}" in told.stdout and "dropped" in told.stdout
+    assert told.returncode == 0 and f"fixed\tthe {kind} {name}" in told.stdout and "dropped" in told.stdout
     with Store(file) as store:
         assert store.check() == []
 

@@ -350,6 +350,7 @@ def test_a_system_that_does_not_tell_the_free_space_is_believed_to_have_it(
         assert word(Path(store.backup(db_path.with_name("copy.db")).path)) == "there"
 
 
+@pytest.mark.extras
 def test_the_tests_can_be_collected_there() -> None:
     assert run(TESTS) == "ok\n"
 

@@ -173,6 +173,16 @@ def test_listing(store: Store, scan: Scan) -> None:
     assert [f.severity for f in store.findings.list(scan, file="9.py", status="open")] == ["low"]
     assert [f.severity for f in store.findings.list(scan, limit=1)] == ["critical"]
     assert store.findings.list(scan, status="fixed") == []
+    store.findings.publish(verify(store, scan, line=91, file_path="0.py"), cwe=79)
+    for of in ({"scan": scan}, {"target": scan.target}):
+        for cwe in (79, "79", "cwe-79"):
+            assert [f.file_path for f in store.findings.list(**of, cwe=cwe, limit=1)] == ["0.py"]
+        everything = store.findings.list(**of)
+        rule = everything[-1].rule_id
+        assert store.findings.list(**of, rule=rule) == [f for f in everything if f.rule_id == rule]
+        assert store.findings.list(**of, rule="none") == store.findings.list(**of, rule=rule, cwe=1) == []
+    with pytest.raises(InvalidArgument, match="cwe is 'x'; write it like CWE-79"):
+        store.findings.list(scan, cwe="x")
     assert [v.status for v in store.verified.list(scan, status="complete", limit=2)] == ["complete"] * 2
     assert sorted(keys) == sorted(SEVERITIES[n] for n in (0, 1, 3, 4))
     assert store.check() == []

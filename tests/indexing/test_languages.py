@@ -369,7 +369,7 @@ def test_the_command_of_the_documentation_again_and_again(run: Run, tmp_path: Pa
     scan()
     changed = run("symbols", "diff").stdout
     for qualified in ("cobra.run", "greet", "Main.go"):
-        assert f"  {qualified}  " in changed
+        assert f"\t{qualified}\t" in changed
     assert "cobra.main" not in changed and "Base" not in changed
     with Store("scanstore.db") as store:
         files = {symbol.file_path for symbol in store.symbols.list()}

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stressing import fill
+from stressing import LONG, fill
 
 from scanstore import Store
 from scanstore.maintenance.cleaning import drop_foreign
@@ -116,7 +116,9 @@ def test_damage_is_reported_fixed_and_repaired(
         run(file, *statements)
         assert stored(file, each) != before
         new = tmp_path / f"new{number}.db"
-        assert repair(file, new).problems == []
+        repaired = LONG or damage == "wrong" or isinstance(each, NameIndex)  # a repair derives all rows anew
+        if repaired:
+            assert repair(file, new).problems == []
         with Store(file) as store:
             (problem,) = store.check()
             assert each.what in problem.what and "check --fix" in problem.remedy
@@ -124,10 +126,11 @@ def test_damage_is_reported_fixed_and_repaired(
             assert fixed == problem._replace(fixed=True)
             search(store)
             assert store.check() == []
-        with Store(new) as store:
-            search(store)
-            assert store.check() == []
-        for path in (file, new):
+        if repaired:
+            with Store(new) as store:
+                search(store)
+                assert store.check() == []
+        for path in (file, new)[: 1 + repaired]:
             if isinstance(each, Counted):
                 assert stored(path, each) == wanted(path, each)
             elif isinstance(each, NameIndex):

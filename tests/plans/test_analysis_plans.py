@@ -248,7 +248,7 @@ def test_what_there_is_not_cannot_be_proposed(library: Store) -> None:
     for values, message in (
         (("9", "title", "set", "x"), "no scene '9'; sync the library first"),
         ((9, "severity", "set", "low"), "no finding 9; scanstore findings list"),
-        (("1", "tags", "add", ["tx", "nope"]), "no tag 'nope'"),
+        (("1", "tags", "add", ["tx", "nope"]), "no tag 'nope'; give the id of a tag (scanstore library list --kind"),
         (("1", "performers", "set", list("abcde")), "no performer 'a', 'b', 'c' and 2 more"),
         (("1", "studio", "set", "s9"), "no studio 's9'"),
     ):

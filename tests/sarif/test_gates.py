@@ -125,6 +125,7 @@ REFUSED = {
     "empty": b"",
     "no JSON": b"Traceback (most recent call last):\n",
 }
+SOME_NOT_CLEAR = dict(list(NOT_CLEAR.items())[:: 1 if LONG else 3])
 CLEAR = {
     "nothing found": report(),
     "successful": failing(),
@@ -170,7 +171,7 @@ def test_a_report_that_was_not_read_whole_never_passes(run: Run, number: int, do
         assert again.troubles and again.fixed == 0
 
 
-@pytest.mark.parametrize("document", NOT_CLEAR.values(), ids=NOT_CLEAR)
+@pytest.mark.parametrize("document", SOME_NOT_CLEAR.values(), ids=SOME_NOT_CLEAR)
 def test_strict_refuses_and_writes_nothing(run: Run, document: Any) -> None:
     loaded(run, report(result(1)))
     with Store("gate.db") as store:
@@ -529,8 +530,8 @@ def test_a_finding_has_one_state_everywhere(
     assert [row["change"] for row in json.loads(run("report", "--json").stdout)["findings"]] == [state]
     (row,) = json.loads(run("findings", "list", "--state", state, "--json").stdout)
     assert (row["state"], row["status"]) == (state, status)
-    assert [name for name, told in json.loads(run("findings", "diff", "--json").stdout).items()
-            if isinstance(told, list) and told] == [state]  # fmt: skip
+    rows = json.loads(run("findings", "diff", "--change", state, "--json").stdout)
+    assert [row["change"] for row in rows] == [state]
     for rule, code in zip(("new-high", "any-high"), gates, strict=True):
         run("report", "--fail-on", rule, code=code)
         run("report", "--scan", str(scan), "--fail-on", rule, code=code)
@@ -577,7 +578,7 @@ def test_all_findings_of_a_target_are_listed_whichever_tool_ran_last(run: Run) -
         (("--scan", "other"), [(3, "new")]), (("--scan", "3"), [(3, "new")]),
     ):  # fmt: skip
         assert listed(*words) == reported(*words) == wanted, words
-        assert written(*words[1:]) == len(wanted)
+        assert written(*words) == len(wanted)
     assert "1 of the target, which this scan did not see" in run("report", "--scan", "2").stdout
     run("report", "--scan", "t", "--fail-on", "new-high", code=1)  # of the tool that ran before
     run("report", "--scan", "2", "--fail-on", "any-high")
@@ -592,7 +593,7 @@ def test_all_findings_of_a_target_are_listed_whichever_tool_ran_last(run: Run) -
         assert [row.id for row in store.findings.list(target="t", state="fixed")] == [4, 2]
         assert store.findings.list(target="t", tool="A", status="open", severity="high", file="src/a.py", limit=1)
         assert store.findings.list(target="t", limit=0) == store.findings.list(target="t", severity="low") == []
-        states = sorted(one["baselineState"] for one in results(json.loads(run("sarif", "dump", "t").stdout)))
+        states = sorted(one["baselineState"] for one in results(json.loads(run("sarif", "dump", "--scan", "t").stdout)))
         assert states == ["absent", "absent", "unchanged"]
         for wrong in ({"scan": 1, "target": "t"}, {"scan": 1, "state": "not_checked"}, {"state": "gone"}):
             with pytest.raises(InvalidArgument):

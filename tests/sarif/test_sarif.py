@@ -659,12 +659,13 @@ def test_the_command_line(run: Callable[..., Any], tmp_path: Path) -> None:
     assert len(json.loads(run("sarif", "dump").stdout)["runs"][0]["results"]) == 2
     states = ["new", "absent", "unchanged"]
     for words, wanted in (((), states), (("--only", "new"), states[:1]), (("--github",), ["new", "unchanged"])):
-        document = json.loads(run("sarif", "dump", "2", *words).stdout)
+        document = json.loads(run("sarif", "dump", "--scan", "2", *words).stdout)
         assert sorted(one["baselineState"] for one in results(document)) == sorted(wanted)
-    done = run("sarif", "dump", "t", "-o", "out.sarif", "--json")
+    done = run("sarif", "dump", "out.sarif", "--scan", "t", "--json")
     assert json.loads(done.stdout)["results"] == len(results(json.loads((tmp_path / "out.sarif").read_bytes()))) == 2
     for words, code in (
-        (("load", "one.sarif"), 2), (("load", "no.sarif", "--target", "t"), 1), (("dump", "9"), 1),
-        (("dump", "u"), 1), (("dump", "--json"), 2), (("load", "one.sarif", "--target", "t", "--root", "no"), 1),
+        (("load", "one.sarif"), 2), (("load", "no.sarif", "--target", "t"), 1),
+        (("dump", "--scan", "9"), 1), (("dump", "--scan", "u"), 1), (("dump", "--json"), 2), (("dump", "9"), 2),
+        (("dump", "t"), 2), (("dump", "a", "-o", "b"), 2), (("load", "one.sarif", "--target", "t", "--root", "no"), 1),
     ):  # fmt: skip
         assert "Traceback" not in run("sarif", *words, code=code).output

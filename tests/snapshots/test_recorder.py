@@ -13,7 +13,7 @@ import pytest
 
 from scanstore.db.rules import change_rows
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound
-from scanstore.indexing.facts import FileFacts
+from scanstore.indexing import FileFacts, facts_of
 from scanstore.models import ImportRelation, Scan, ScanFile, ScanFileChunk, Symbol, SymbolReference
 from scanstore.store import Store
 
@@ -253,6 +253,29 @@ def test_an_indexer_of_ones_own_reads_its_files(store: Store, tmp_path: Path) ->
     changed.name = "words/2"
     assert store.scans.summary(store.scans.record(root, indexers=[changed])).indexed == 2
     assert store.check() == []
+
+
+class Calls:
+    """An indexer that gives its facts as rows: each line `a b` is a function `a` that calls `b`."""
+
+    name = "calls/1"
+    endings = (".calls",)
+
+    def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
+        lines = [line.split() for line in content.decode().splitlines()]
+        symbols = [{"name": name, "start_line": n} for n, (name, _) in enumerate(lines, 1)]
+        references = [{"name": to, "target": to, "from_symbol": a, "line": n} for n, (a, to) in enumerate(lines, 1)]
+        return facts_of(symbols, references, line_count=len(lines))
+
+
+def test_an_indexer_gives_its_facts_as_rows(store: Store, tmp_path: Path) -> None:
+    root = plant(tmp_path / "t", {"a.calls": "one two\ntwo one\n", "b.calls": "three one\n", "c.calls": "bad\n"})
+    scan = store.scans.record(root, indexers=[Calls()])
+    edges = {(edge.from_symbol, edge.target): edge.resolution for edge in store.symbols.edges(scan)}
+    assert edges == {("one", "two"): "exact", ("two", "one"): "exact", ("three", "one"): "imported"}
+    assert store.scans.summary(scan).lines == 4 and store.check() == []
+    with pytest.raises(InvalidArgument, match="symbol 1 has no name"):
+        facts_of([{"name": "a"}, {}])
 
 
 def test_an_indexer_of_ones_own_goes_before_the_built_in_one(store: Store, tmp_path: Path) -> None:
@@ -553,7 +576,6 @@ def test_many_rows_of_one_file(store: Store, scan: Scan) -> None:
 
 def test_a_recorder_survives_a_rollback_and_a_sweep(store: Store, tmp_path: Path) -> None:
     """Ids of names that were given out are void when their transaction is rolled back, or the names are swept."""
-    from scanstore.indexing.records import facts_of
     from scanstore.snapshots.recorder import Content
 
     other = store.scans.add("other")

@@ -13,14 +13,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import atheris
 
-# To take note of each line takes its time when the package is imported: too long for a short run.
-NOTED = atheris.instrument_imports(include=["scanstore"]) if os.environ.get("SCANSTORE_LONG") else nullcontext()
-with NOTED:
+with atheris.instrument_imports(include=["scanstore"]):
     import scanstore.maintenance.dump  # noqa: F401
     from scanstore import ScanstoreError, Store, seed_db
     from scanstore.jobs import schedules

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
 import os
 import stat
 import traceback
@@ -39,6 +40,15 @@ class Missing:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         pytest.skip(f"needs {self.name}")
+
+
+def package(name: str, extra: str) -> None:
+    """Fail a test of extras that lacks a Python package, with the command that installs it.
+
+    Skipping would let the tests of extras pass without having looked.
+    """
+    if importlib.util.find_spec(name) is None:
+        pytest.fail(f"needs {name}: python -m pip install -e '.[{extra}]'", pytrace=False)
 
 
 def module(name: str) -> Any:

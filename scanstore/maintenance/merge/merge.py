@@ -13,13 +13,16 @@ Change here: the order of the parts, and the tables that are not merged.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.db import foreign_schema
 from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope
 from scanstore.db.database import SCHEMA_VERSION, Database
-from scanstore.db.files import limited, seconds_for, uri
+from scanstore.db.files import limited, quoted, seconds_for, uri
+from scanstore.db.notebooks import described
 from scanstore.db.opening import refuse
+from scanstore.db.progress import Meter
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.maintenance.compaction import ESTIMATE
 from scanstore.maintenance.derived import COUNTERS, FIGURES, FIGURES_OF, NOTES, OF_FILE, OF_PROCESSES
@@ -28,6 +31,9 @@ from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge
 from scanstore.maintenance.merge.rows import Merge, MergeConflict, Merged
 from scanstore.maintenance.merge.scans import merge_models, merge_scans
 from scanstore.maintenance.merge.user_tables import merge_user_tables
+
+if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
 
 PARTS = (
     merge_models, merge_scans, merge_library, merge_findings, merge_plans, merge_jobs, merge_accounts,
@@ -43,6 +49,7 @@ NOT_MERGED = {
 }
 
 
+@described
 class MergeResult(NamedTuple):
     """What a merge did: rows ``added`` and rows that both had, in all and per table.
 
@@ -57,13 +64,21 @@ class MergeResult(NamedTuple):
     skipped: dict[str, str]
 
 
-def merge(db: Database, other: Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+def merge(
+    db: Database,
+    other: Database | str | os.PathLike[str],
+    *,
+    timeout: float | None = None,
+    progress: ProgressCallback | None = None,
+) -> MergeResult:
     """Take over what the other store has and this one has not; atomic and idempotent.
 
     All of it may take `timeout` seconds, by default 30 and one for each megabyte of the other store. Must be called
-    outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was not opened by
-    this scanstore yet, ForeignSchema, ReadTimeout, NotFound, ReadOnly.
+    outside a transaction. `progress` is called after each table with the rows of the other store that were taken over
+    or compared, and all its rows. Raises InvalidArgument for the store itself, OutdatedSchema for one that was not
+    opened by this scanstore yet, ForeignSchema, ReadTimeout, NotFound, ReadOnly.
     """
+    meter = Meter(progress)
     if db.read_only:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
     if db.in_sqlite_transaction():
@@ -81,7 +96,7 @@ def merge(db: Database, other: Database | str | os.PathLike[str], *, timeout: fl
     with Scope(lambda: _attach(db, file, their.name, limit), lambda: _detach(db)):
         connection = db.connection()  # type: ignore[no-untyped-call]
         with limited(connection, their.name, limit), db.atomic():
-            return _merge(db)
+            return _merge(db, meter)
 
 
 def _attach(db: Database, file: str, name: str, limit: float) -> None:
@@ -99,9 +114,13 @@ def _detach(db: Database) -> None:
         db.execute_sql("DETACH other").fetchall()
 
 
-def _merge(db: Database) -> MergeResult:
-    work = Merge(db)
+def _merge(db: Database, meter: Meter) -> MergeResult:
+    work = Merge(db, meter)
     work.run("PRAGMA defer_foreign_keys = ON")
+    for (name,) in work.run("SELECT name FROM other.sqlite_schema WHERE type = 'table'") if meter else ():
+        if name in foreign_schema.names(SCHEMA_VERSION) and name not in NOT_MERGED:
+            work.left[str(name)] = work.number(f"SELECT count(*) FROM other.{quoted(str(name))}")
+    meter.total = sum(work.left.values())
     for part in PARTS:
         part(work)
     work.done()
@@ -110,4 +129,5 @@ def _merge(db: Database) -> MergeResult:
     if added:
         for sql in ESTIMATE:
             work.run(sql)
+    meter.end()
     return MergeResult(added, same, dict(sorted(work.tables.items())), work.conflicts, work.skipped)

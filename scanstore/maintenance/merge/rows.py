@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scanstore.db.database import Database
+from scanstore.db.progress import Meter
 
 STAYS = "ours stays"
 TIMES = ("created_at", "updated_at")
@@ -49,8 +50,10 @@ def is_new(table: str, column: str) -> str:
 class Merge:
     """One merge that is under way: its statements, and its result so far."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, meter: Meter) -> None:
         self.db = db
+        self.meter = meter
+        self.left: dict[str, int] = {}  # rows of their tables that are not copied yet, if they are counted
         self.tables: dict[str, Merged] = {}
         self.conflicts: list[MergeConflict] = []
         self.skipped: dict[str, str] = {}
@@ -162,6 +165,8 @@ class Merge:
         before = self.tables.get(table, Merged(0, 0))
         self.tables[table] = before._replace(added=before.added + max(cursor.rowcount, 0))
         cursor.close()
+        if rows := self.left.pop(table, 0):
+            self.meter.add(rows)
 
     # Comparing
 

@@ -29,6 +29,8 @@ from scanstore.db.arguments import check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import APPLICATION_ID, real_path, size_of
+from scanstore.db.notebooks import described
+from scanstore.db.progress import Meter
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import Damaged, InvalidArgument, MissingFolder, NewerSchema, NotAScanstore, NotFound, StorageError
 from scanstore.maintenance.compaction import ESTIMATE
@@ -48,6 +50,7 @@ from scanstore.maintenance.repair.user_tables import UserTables
 from scanstore.maintenance.repair.write_ahead_log import Log, is_log
 
 if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
     from scanstore.maintenance.health import Problem
     from scanstore.maintenance.repair.sqlcipher_pages import Cipher
     from scanstore.maintenance.repair.user_tables import UserTables
@@ -57,6 +60,7 @@ DERIVED = (*TABLES, *OF_PROCESSES, *OF_FILE)
 COUNTED = {each.table: each for each in (*COUNTERS, *COLUMNS)}
 
 
+@described
 class Repaired(NamedTuple):
     """A new store made from a damaged one: where, each table of it that has or had rows, and what `check` still says.
 
@@ -80,7 +84,13 @@ class Repaired(NamedTuple):
         return not (lost or self.problems or self.unread or self.affected or self.left_out or self.warnings)
 
 
-def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
+def repair(
+    damaged: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    progress: ProgressCallback | None = None,
+) -> Repaired:
     """Save what can be read of a damaged store, and of its log, into a new one at `new`; report every loss.
 
     Of the log `DAMAGED-wal` the committed transactions are read, as SQLite would; it is enough when the file itself is
@@ -90,11 +100,13 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     Later scans reuse no saved facts of files, unless all facts were saved: they read these anew. The damaged file is
     not changed and should be closed everywhere. The new one has the newest schema, and stands under its name whole or
     not at all. An encrypted store needs its `key`, which the new one has too: nothing is written plain on the way;
-    reading takes some seconds per 10 MB then. Raises NotFound, InvalidArgument when `new` exists, MissingFolder,
-    StorageError, NewerSchema, NotAScanstore for another program's database, WrongKey, and Damaged when nothing of a
-    store is left.
+    reading takes some seconds per 10 MB then. `progress` is called with the pages that were read and all pages; an
+    exception of it cancels the work, and nothing is left at `new`. Raises NotFound, InvalidArgument when `new` exists,
+    MissingFolder, StorageError, NewerSchema, NotAScanstore for another program's database, WrongKey, and Damaged when
+    nothing of a store is left.
     """
     start = time.perf_counter()
+    meter = Meter(progress)
     shown, named = check_path(damaged, "damaged"), check_path(new, "new")
     file, target = real_path(shown), real_path(named)
     _refuse(shown, file, named, target)
@@ -113,7 +125,8 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
         version = _version(pages, shown)
         with atomic_files.beside(target, named) as partial:
             try:
-                run = _Saving(pages, partial, version, key)
+                meter.total = pages.count
+                run = _Saving(pages, partial, version, key, meter)
                 saved = run.run()
             except sqlite3.Error as error:
                 raise translated(error, named) from error
@@ -121,6 +134,7 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
+            meter.end()
             atomic_files.sync(partial, named)
             atomic_files.publish(partial, target, named)
     finally:
@@ -237,11 +251,11 @@ class _Saving:
     Afterwards the `account` names unread pages, and tables that may have lost rows.
     """
 
-    def __init__(self, pages: Pages, file: str, version: int, key: str | None) -> None:
+    def __init__(self, pages: Pages, file: str, version: int, key: str | None, meter: Meter) -> None:
         from scanstore.db import migrations  # start-up: loads the migrator
 
         self.pages, self.file, self.key = pages, file, key
-        self.account = Account(pages)
+        self.account = Account(pages, meter)
         self.counters: dict[str, mending.Rows] = {}
         migrations.up(file, to=version, backup=False, key=key)
         self.run_sql = connect(file, "mode=rw", key=key)

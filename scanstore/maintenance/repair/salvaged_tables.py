@@ -8,15 +8,19 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain, islice
 from typing import NamedTuple
 
 from scanstore.db.files import quoted as quoted
+from scanstore.db.progress import Meter
 from scanstore.db.user_schema import LeftOut as LeftOut
 from scanstore.maintenance.repair.sqlite_pages import Orphan, Pages, PageTree, Row, Value
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "INTEGER": int, "INT": int, "TEXT": str, "VARCHAR": str, "BLOB": bytes, "REAL": (int, float),
 }  # fmt: skip
+BATCH = 500  #: rows between two reports of progress
 _LITERAL = re.compile(r"[-+]?\d[\w.+-]*|[xX]?'(?:[^']|'')*'|NULL|TRUE|FALSE", re.IGNORECASE)
 
 
@@ -39,8 +43,8 @@ class UnreadPage(NamedTuple):
 class Account:
     """Unread pages, and the tables that may be `affected`."""
 
-    def __init__(self, pages: Pages) -> None:
-        self.pages = pages
+    def __init__(self, pages: Pages, meter: Meter) -> None:
+        self.pages, self.meter = pages, meter
         self.affected: set[str] = set()
         self.left_out: list[LeftOut] = []
         self.warnings: list[str] = []
@@ -50,6 +54,11 @@ class Account:
     def note(self, tree: PageTree, name: str) -> None:
         """Note the bad pages of a tree that was read."""
         self._parts.update(dict.fromkeys(tree.bad, name))
+        self.report()
+
+    def report(self) -> None:
+        """Report the number of pages that were read."""
+        self.meter.at(min(len(self.pages.seen), self.pages.count))
 
     def adopt(self, orphan: Orphan, name: str) -> None:
         """Count a page that nothing leads to as read."""
@@ -167,22 +176,21 @@ class SalvagedTable:
         """Insert the rows that its root leads to, and note what of its pages makes no sense."""
         assert self.root is not None
         tree = PageTree(account.pages, self.root)
-        self.take(tree.rows())
+        self.take(tree.rows(), account)
         self.bad |= tree.bad
         self.read += tree.entries + tree.broken
         account.note(tree, self.name)
 
-    def take(self, rows: Iterable[Row]) -> None:
+    def take(self, rows: Iterable[Row], account: Account) -> None:
         """Insert rows; one that breaks a rule of the table is dropped."""
         width = len(self.columns) + self.extra
         fitting = (row for row in rows if len(row.values) <= width and (row.rowid is None) == self.keyed)
         values = map(self.values, fitting)
-        while True:
-            try:
-                self.run.executemany(self.insert, values)
-                return
-            except (sqlite3.IntegrityError, OverflowError):
-                continue  # this row is dropped; the iterator stands behind it
+        while (first := next(values, None)) is not None:
+            # A refused row is dropped, and the iterator stands behind it.
+            with suppress(sqlite3.IntegrityError, OverflowError):
+                self.run.executemany(self.insert, chain([first], islice(values, BATCH)))
+            account.report()
 
     def saved(self, known: int = 0, kept: int | None = None) -> Saved | None:
         """What became of it, if it has or had rows; `kept` is how many it has now if not all of them."""
@@ -203,7 +211,7 @@ def take_orphans(tables: list[SalvagedTable], account: Account) -> None:
             homes = [t for t in homes if not any(t.leads_nowhere(row, names) for row in orphan.rows)] or homes
         if len(homes) == 1:
             account.adopt(orphan, homes[0].name)
-            homes[0].take(orphan.rows)
+            homes[0].take(orphan.rows, account)
             homes[0].bad |= orphan.bad
         else:
             homes = homes or [table for table in tables if all(map(table.fits, orphan.rows))]

@@ -1,0 +1,87 @@
+"""The folders in which a command looks for a store and a configuration file: the current one and those above it.
+
+The search ends below the home folder, and at the root of the file system that the current folder is on. The home folder
+itself is looked at only when it is the current folder, and then alone. So a store or a configuration in the home folder
+never applies to everything below it. A current folder outside the home folder is searched up to the root of its file
+system.
+
+A file of another owner is passed over, and so is a file in a folder of another owner above the current one, who could
+have put it there. A symbolic link counts as a file of its own owner and of the owner of the file it leads
+to. Windows has no such owners, and nothing is passed over there.
+
+Change here: the folders, and the rules for files of other users.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Candidate(NamedTuple):
+    """A regular file that was found: its absolute path, whether it is above the current folder, and the reason not to
+    use it, empty without one.
+    """
+
+    path: str
+    above: bool
+    stranger: str = ""
+
+
+def folders() -> list[str]:
+    """Return the folders to look in, the nearest first; none when the current folder was deleted."""
+    try:
+        folder, here = os.getcwd(), os.stat(os.curdir)
+    except OSError:
+        return []
+    home = _status(os.path.expanduser("~"))
+    found = [folder]
+    if home is not None and os.path.samestat(here, home):
+        return found
+    while (above := os.path.dirname(folder)) != folder:
+        status = _status(above)
+        if status is None or status.st_dev != here.st_dev or (home is not None and os.path.samestat(status, home)):
+            break
+        found.append(above)
+        folder = above
+    return found
+
+
+def files(*names: str) -> Iterator[Candidate]:
+    """Yield the regular files of these names, the nearest folder first, and in one folder in the order of the names."""
+    for number, folder in enumerate(folders()):
+        for name in names:
+            path = os.path.join(folder, name)
+            # The path of a file in the current folder may lead through folders that cannot be searched.
+            near = name if number == 0 else path
+            if (status := _status(near)) is not None and stat.S_ISREG(status.st_mode):
+                yield Candidate(path, number > 0, stranger(near, folder if number else None))
+
+
+def stranger(path: str, folder: str | None = None) -> str:
+    """Return why a file is another user's, or in a folder that is; an empty text for one's own, and on Windows."""
+    user = os.geteuid() if hasattr(os, "geteuid") else None
+    if user is None:
+        return ""
+    try:
+        owners = [os.lstat(path).st_uid, os.stat(path).st_uid]
+        outer = None if folder is None else os.stat(folder).st_uid
+    except (OSError, ValueError):
+        return ""  # removed meanwhile
+    for owner in owners:
+        if owner != user:
+            return f"it belongs to {_named(owner)}, not to you"
+    return "" if outer in (None, user) else f"its folder belongs to {_named(outer)}, not to you"
+
+
+def _named(owner: int | None) -> str:
+    return "root" if owner == 0 else f"user {owner}"
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):
+        return None

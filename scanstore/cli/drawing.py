@@ -1,0 +1,114 @@
+"""A list on a terminal: a table that fits its width, or, where that is too narrow, a block of lines for each row.
+
+Cells come escaped, see `output`. Long cells are wrapped, so nothing is cut off. Change here: colours, and from which
+width on a table is readable.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+#: The style of a word in the columns of words.
+STYLES = {
+    "critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim", "failed": "red",
+    "cancelled": "dim", "running": "cyan", "processing": "cyan", "completed": "green", "open": "yellow",
+    "confirmed": "red", "fixed": "green", "rejected": "red", "approved": "green", "new": "bold", "added": "green",
+    "removed": "red", "changed": "yellow", "updated": "yellow", "moved": "cyan", "reopened": "red",
+}  # fmt: skip
+WORDS = frozenset(("severity", "status", "state", "verdict", "change"))  # columns in which words are coloured
+WHOLE = 14  # a column of words or numbers up to this width is not wrapped
+LEAST = 8  # a column of texts that is narrower than this is hard to read
+NARROWEST = 20  # the width of a terminal that is narrower, or unknown
+ON, OFF = "\ue000", "\ue001"  # around what is emphasised in a cell of a marked column
+GAP = 2
+
+
+class Heading(NamedTuple):
+    """The head of a column: its name, whether cells are flush right, and whether they have marks."""
+
+    name: str
+    right: bool
+    marked: bool
+
+
+def drawn(heads: Sequence[Heading], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table with a head, none wider than the terminal; nothing without rows."""
+    from rich.console import Console
+
+    every = [[_text(head, cell) for head, cell in zip(heads, row, strict=True)] for row in rows]
+    if not every:
+        return
+    width = max(shutil.get_terminal_size().columns, NARROWEST)
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    console = Console(width=width, color_system=colours, highlight=False, markup=False, emoji=False)
+    least = [_least(head, [row[n] for row in every]) for n, head in enumerate(heads)]
+    with console.capture() as captured:
+        if sum(least) + GAP * (len(heads) - 1) <= width:
+            _table(console, heads, every, least)
+        else:
+            _blocks(console, heads, every)
+    yield from (line.rstrip() for line in captured.get().splitlines())
+
+
+def _text(head: Heading, cell: str) -> Text:
+    from rich.text import Text
+
+    text = Text(style=STYLES.get(cell, "") if head.name in WORDS else "")
+    first, *rest = cell.split(ON) if head.marked else [cell]
+    text.append(first)
+    for each in rest:
+        inside, _, after = each.partition(OFF)
+        text.append(inside, "bold")
+        text.append(after)
+    return text
+
+
+def _least(head: Heading, cells: Sequence[Text]) -> int:
+    """Return the least width at which a column is readable."""
+    width = _wide(head, cells)
+    return width if head.name == "id" or width <= WHOLE else LEAST
+
+
+def _wide(head: Heading, cells: Sequence[Text]) -> int:
+    """Return the width of a column in which nothing is wrapped."""
+    return max([len(head.name), *(cell.cell_len for cell in cells)])
+
+
+def _table(console: Console, heads: Sequence[Heading], rows: Sequence[Sequence[Text]], least: Sequence[int]) -> None:
+    from rich.table import Table
+
+    room = console.width - GAP * (len(heads) - 1)
+    widths = [min(_wide(head, [row[n] for row in rows]), room) for n, head in enumerate(heads)]
+    while sum(widths) > room:  # take from the widest of those that may be wrapped
+        widest = max((n for n in range(len(heads)) if widths[n] > least[n]), key=lambda n: widths[n])
+        widths[widest] -= 1
+    drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for head, width in zip(heads, widths, strict=True):
+        drawn.add_column(head.name.upper(), justify="right" if head.right else "left", width=width, overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def _blocks(console: Console, heads: Sequence[Heading], rows: Sequence[Sequence[Text]]) -> None:
+    """Print the name and the cell of each column below each other; cells without text are left out."""
+    from rich.table import Table
+
+    first = max(len(head.name) for head in heads)
+    for number, row in enumerate(rows):
+        block = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=False)
+        block.add_column(width=first, style="bold")
+        block.add_column(width=max(console.width - first - GAP, 2), overflow="fold")
+        for head, cell in zip(heads, row, strict=True):
+            if cell.plain:
+                block.add_row(head.name.upper(), cell)
+        if number:
+            console.print()
+        console.print(block)

@@ -1,0 +1,13 @@
+"""Stress tests are tests of extras: each run of ``pytest --extras`` has their short form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.extras)
