@@ -60,7 +60,7 @@ class UseReader:
             if place in seen:
                 continue
             seen.add(place)
-            written = self.strings(as_written(node))
+            written = self.strings(node.id if isinstance(node, ast.Name) else node.attr)
             row: ReferenceRow
             if isinstance(target, str):
                 row = (node.lineno, scope.ordinal, "use", written, self.strings(target), None, UNRESOLVED, 0)
