@@ -1,11 +1,12 @@
 """README.md and docs/ name every command, and the tests and links that they name exist. `test_pages` runs them.
 
 ``PYTHONPATH=.:tests/support python tests/test_readme.py`` writes the generated parts again: the schema, the
-commands, the packages, the modules.
+commands, the packages, the modules; and the links of the README, once the project has an address.
 """
 
 from __future__ import annotations
 
+import configparser
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -90,9 +91,28 @@ def anchors(page: Path) -> set[str]:
     return set(found)
 
 
+def address() -> str | None:
+    """The address below which a code host shows the files, from the `Source` of setup.cfg's `project_urls`."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    urls = settings["metadata"].get("project_urls")
+    found = re.search(r"^Source *= *(https://\S+?)/?$", urls or "", re.MULTILINE)
+    assert found or urls is None, "project_urls needs a line such as: Source = https://..."
+    return f"{found[1]}/blob/HEAD/" if found else None
+
+
+def with_address(readme: str, address: str | None) -> str:
+    """The README with links that work where it is shown without the other files, as on a page of a package index."""
+    if address is None:
+        return readme
+    return re.sub(r"(?<=\]\()(?!https://|#)(?=[^)\s]+\))", lambda _: address, readme)
+
+
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
     """Each link of a page to another one: as written, its file and its anchor."""
+    own = address()
     for target in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        target = target.removeprefix(own) if own else target
         if not target.startswith("https://"):
             path, _, anchor = target.partition("#")
             yield target, (page.parent / path).resolve() if path else page.resolve(), anchor
@@ -127,6 +147,15 @@ def test_pages_named_in_code_exist() -> None:
             for name, anchor in re.findall(r"\b(docs/[a-z-]+\.md)(?:#([\w-]+))?", text):
                 assert (ROOT / name).exists(), f"{named(path)}: {name}"
                 assert not anchor or anchor in anchors(ROOT / name), f"{named(path)}: {name}#{anchor}"
+
+
+def test_the_links_of_the_readme_have_the_address_of_the_project() -> None:
+    assert README == with_address(README, address()), "run: PYTHONPATH=.:tests/support python tests/test_readme.py"
+    text = "[a](docs/a.md#b) [b](https://sqlite.org) [c](#c) ![d](docs/d.png)"
+    host = "https://example.org/blob/HEAD/"
+    linked = f"[a]({host}docs/a.md#b) [b](https://sqlite.org) [c](#c) ![d]({host}docs/d.png)"
+    assert with_address(text, host) == with_address(linked, host) == linked
+    assert with_address(text, None) == text
 
 
 @pytest.mark.parametrize("word", ["@@", "TODO", "FIXME"])
@@ -216,6 +245,7 @@ def test_generated_parts_are_up_to_date(page: str) -> None:
 
 
 if __name__ == "__main__":
+    PAGES[0].write_text(with_address(README, address()), encoding="utf-8")
     for page, parts in GENERATED.items():
         text = (ROOT / page).read_text(encoding="utf-8")
         for name, part in parts.items():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sampling import sampled
 from stressing import LONG
 
 from scanstore import AsyncStore, Store
@@ -107,7 +108,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+@pytest.mark.parametrize("question", sampled(QUESTIONS.values(), ids=QUESTIONS))
 def test_a_question_without_a_target_is_refused_when_there_are_several(
     two: Store, tmp_path: Path, question: Callable[..., Any]
 ) -> None:
@@ -202,7 +203,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sampled(COMMANDS))
 def test_a_command_is_about_the_target_of_the_current_folder(run: Run, tmp_path: Path, command: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -411,7 +411,6 @@ class Symbols(Domain):
         """
         scan = self._given(scan, target)
         from scanstore.symbols.export import export  # start-up: queries draw no graph
-
         return export(
             self, format, root=root, depth=depth, direction=direction, guesses=guesses, imports=imports, scan=scan
         )

@@ -2,7 +2,7 @@
 
 Driven by signatures, so that a new method is covered the day it is written. Nothing but a ScanstoreError may come, or
 the TypeError of a call that has the wrong shape; and the store is as sound afterwards as before. By default each
-parameter is given every fourth value, each its own ones; SCANSTORE_LONG=1 gives all values to all.
+parameter is given every sixth value, each its own ones; SCANSTORE_LONG=1 gives all values to all.
 """
 
 from __future__ import annotations

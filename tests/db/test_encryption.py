@@ -14,6 +14,7 @@ from typing import Any
 import needs
 import pytest
 from click.testing import CliRunner
+from sampling import sampled
 from stressing import RAW
 
 from scanstore import (
@@ -317,7 +318,7 @@ def page_with(file: Path, text: bytes, key: str = RAW) -> int:
     return next(n for n in pages if text in cipher.page(n, data[n * 4096 - 4096 : n * 4096]))
 
 
-@pytest.mark.parametrize("key", [KEY, RAW, f"x'{'5a' * 32}{'0f' * 16}'"])
+@pytest.mark.parametrize("key", sampled([RAW, f"x'{'5a' * 32}{'0f' * 16}'", KEY], 3))
 def test_of_a_sound_store_every_row_is_saved_and_nothing_is_written_plain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from sampling import sampled
 from stressing import LONG, RAW, done
 
 from scanstore import Store, check_db_health, errors, seed_db
@@ -231,7 +232,7 @@ def file(tmp_path: Path, new_file: Path) -> Path:
 # Refused --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("what", sampled(FOREIGN))
 def test_what_is_foreign_is_refused_by_name_at_all_doors(file: Path, what: str) -> None:
     script, named = FOREIGN[what]
     spoil(file, script)
@@ -245,7 +246,7 @@ def test_what_is_foreign_is_refused_by_name_at_all_doors(file: Path, what: str) 
             assert kind in ("ForeignSchema", "ScanstoreError") and named in text and "check --fix" in text, (door, text)
 
 
-@pytest.mark.parametrize("what", FINE)
+@pytest.mark.parametrize("what", sampled(FINE))
 def test_what_is_the_users_own_is_accepted(file: Path, what: str) -> None:
     spoil(file, FINE[what])
     told = doors(file, list(FINE).index(what))
@@ -296,7 +297,7 @@ def path_of_nothing(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+@pytest.mark.parametrize("version", sampled(range(1, SCHEMA_VERSION)))
 def test_an_older_file_of_ours_is_migrated(tmp_path: Path, version: int) -> None:
     """Also with a table of the user's own; and every third that was rolled back, or each with SCANSTORE_LONG=1."""
     for name, start in (("up", version), ("down", None))[: 2 if LONG or version % 3 == 1 else 1]:
@@ -363,7 +364,7 @@ def test_merge_compares_what_it_has_attached(file: Path, store: Store, monkeypat
 # Dropped --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("what", sampled(FOREIGN))
 def test_check_reports_and_fix_drops_what_is_foreign(file: Path, what: str) -> None:
     script, named = FOREIGN[what]
     spoil(file, script)

@@ -332,6 +332,7 @@ def run(code: str, *arguments: str) -> str:
     return done.stdout + done.stderr[-3000:]
 
 
+@pytest.mark.extras
 def test_the_package_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     for number in range(3):

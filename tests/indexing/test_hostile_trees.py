@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sampling import sampled
 from stressing import LONG
 
 import scanstore
@@ -128,7 +129,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("settings", sampled(SETTINGS.values(), ids=SETTINGS))
 def test_workers_import_nothing_of_the_folder_they_start_in(
     tree: Path, proof: Path, db_path: Path, settings: dict[str, str]
 ) -> None:

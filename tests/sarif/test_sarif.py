@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 from scanstore.db.rules import insert_row, save_row
@@ -561,8 +562,8 @@ def twice(word):
 
 @pytest.mark.slow
 def test_bandit_over_two_versions_of_a_tree(store: Store, tmp_path: Path) -> None:
-    pytest.importorskip("bandit", reason="bandit is not installed")
-    pytest.importorskip("sarif_om", reason="bandit cannot write SARIF here")
+    needs.package("bandit", "test")
+    needs.package("sarif_om", "test")
     tree = tmp_path / "tree"
 
     def bandit(name: str) -> ImportResult:

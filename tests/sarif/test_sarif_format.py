@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -1134,8 +1135,8 @@ def test_a_value_too_large_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_report_of_bandit_is_read(tmp_path: Path) -> None:
-    pytest.importorskip("bandit")
-    pytest.importorskip("sarif_om")
+    needs.package("bandit", "test")
+    needs.package("sarif_om", "test")
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg" / "a.py").write_text("import pickle\n\n\ndef load(x):\n    return pickle.loads(x)\n")
     (tmp_path / "pkg" / "b c.py").write_text("def f(x):\n    assert x\n    return eval(x)\n")

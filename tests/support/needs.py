@@ -43,9 +43,9 @@ class Missing:
 
 
 def package(name: str, extra: str) -> None:
-    """Fail a test of extras that lacks a Python package, with the command that installs it.
+    """Fail a test that lacks a Python package of an extra, with the command that installs it.
 
-    Skipping would let the tests of extras pass without having looked.
+    To skip it would let a run pass that has not looked.
     """
     if importlib.util.find_spec(name) is None:
         pytest.fail(f"needs {name}: python -m pip install -e '.[{extra}]'", pytrace=False)

@@ -241,7 +241,8 @@ def test_files_are_nodes_of_no_cluster() -> None:
     assert "line" not in "".join(draw("graphml", nodes, [])).partition("<graph ")[2]
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+@pytest.mark.extras
+@pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz: apt install graphviz")
 def test_graphviz_draws_it() -> None:
     nodes, links = whole(NASTY)
     text = "\n".join(draw("dot", nodes, links))
