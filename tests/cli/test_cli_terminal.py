@@ -62,11 +62,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "scanstore.db"
 
 
-def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | None = None) -> tuple[int, bytes]:
+AT_ONCE = [sys.executable, "-c", "from scanstore.cli import main, progress; progress.DELAY = 0; main()"]
+
+
+def in_terminal(
+    environment: dict[str, str], *args: str, interrupt_at: bytes | None = None, command: list[str] = COMMAND
+) -> tuple[int, bytes]:
     """Run in a terminal of its own, pressing Ctrl-C once these bytes are on the screen."""
     child, screen = pty.fork()
     if child == 0:
-        os.execve(sys.executable, [*COMMAND, *args], environment)
+        os.execve(sys.executable, [*command, *args], environment)
     shown = b""
     pressed = False
     deadline = time.monotonic() + 60
@@ -90,7 +95,7 @@ def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | N
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(environment: dict[str, str], tmp_path: Path) -> None:
     tree(tmp_path / "src", 400, functions=20)
-    code, shown = in_terminal(environment, "scan", "src", "--jobs", "1")
+    code, shown = in_terminal(environment, "scan", "src", "--jobs", "1", command=AT_ONCE)
     assert code == 0 and b" of 400 files" in shown and b"reading" in shown
     assert b"\x1b[?25l" not in shown  # the cursor is not hidden, so a kill leaves it as it was
     assert shown.rpartition(b"\x1b[2K")[2].lstrip().startswith(b"Scanned ")  # the bar is wiped away
@@ -107,7 +112,7 @@ def test_no_color(environment: dict[str, str], tmp_path: Path) -> None:
 
 def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, str], tmp_path: Path) -> None:
     tree(tmp_path / "src", 400, functions=30)
-    code, shown = in_terminal(environment, "scan", "src", "--jobs", "2", interrupt_at=b"reading")
+    code, shown = in_terminal(environment, "scan", "src", "--jobs", "2", interrupt_at=b"reading", command=AT_ONCE)
     assert code == 130
     last = shown.decode().rstrip().rpartition("\n")[2]
     assert "Interrupted: scan 1 is cancelled" in last and "Traceback" not in shown.decode()
@@ -127,7 +132,8 @@ def test_ctrl_c_wipes_the_display_and_leaves_no_new_store(environment: dict[str,
     lines[place : place + 1] = [lines[place].replace("key", f"key{number}") for number in range(150_000)]
     lines[-1] = json.dumps({"end": json.loads(lines[-1])["end"] + 149_999})
     (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n")
-    code, shown = in_terminal(environment, "load", "d.jsonl", "--db", "b.db", interrupt_at=b"Loading d.jsonl")
+    load = ("load", "d.jsonl", "--db", "b.db")
+    code, shown = in_terminal(environment, *load, interrupt_at=b"Loading d.jsonl", command=AT_ONCE)
     text = shown.decode()
     assert code == 130 and "Traceback" not in text and "\x1b[?25l" not in text
     assert text.rpartition("\x1b[2K")[2].strip() == "Interrupted: nothing was loaded."

@@ -189,6 +189,7 @@ def test_rekey_loses_nothing_that_was_written_meanwhile(windows: Layer, db_path:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Busy, match="was opened by another process meanwhile"):
         patch.setattr(os, "replace", replace)
+        patch.setattr(open_files, "SECONDS", 60)  # the other store may take its time
         rekey(str(db_path), str(db_path), None, RAW)
     assert word(db_path) == "meanwhile" and partials(db_path.parent) == []
 
