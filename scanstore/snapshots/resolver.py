@@ -179,7 +179,8 @@ class Resolver:
         if value is None:
             return UNRESOLVED
         if value[0] == "|":
-            value, guessed = value[1][0], True
+            members = value[1]
+            value, guessed = members[0], guessed or any(each[:3] != members[0][:3] for each in members)
         kind = value[0]
         if kind == "i" and not definition:  # calling an instance
             value, inherited = self.member(value[1], value[2], "__call__", value)[:2]
