@@ -534,8 +534,8 @@ class Symbols(Domain):
 
 def _sets(symbol: Symbol) -> bool:
     """Whether a method is the setter or deleter of a property, whose references belong to the getter."""
-    decorators = (symbol.metadata or {}).get("decorators") or ()
-    return any(str(each).endswith((".setter", ".deleter")) for each in decorators)
+    decorators = (symbol.metadata or {}).get("decorators")
+    return isinstance(decorators, list) and any(str(each).endswith((".setter", ".deleter")) for each in decorators)
 
 
 PLACE = """

@@ -147,7 +147,8 @@ def test_local_variables_and_attributes_of_instances_are_no_uses(store: Store, u
 
 
 def test_uses_count_for_impact_and_against_unused_but_not_as_calls(store: Store, uses: Callable[..., Places]) -> None:
-    uses("m.job", m="def job(): ...\ndef lonely(): ...\n", n="from m import job\ndef plan():\n    return {'a': job}\n")
+    defined = "def job(): ...\ndef lonely(): ...\n"
+    uses("m.job", m=defined, n="from m import job\ndef plan():\n    return {'a': job}\n")
     assert [row.qualified_name for row in store.symbols.impact("m.job")] == ["n.plan"]
     assert store.symbols.callers("m.job") == []
     assert "m.job" not in {row.qualified_name for row in store.symbols.unreferenced()}
@@ -202,7 +203,8 @@ def test_members_of_a_union_are_found_if_they_agree(store: Store, uses: Callable
 
 def test_many_uses_of_one_name_and_odd_annotations_are_recorded(store: Store, tmp_path: Path) -> None:
     lines = ["class A: ...", "X = 1", *["X"] * 20_000, "def f(a: 'not a type(', b: '" + "[" * 500 + "'): ..."]
-    lines += ["U = " + "A | " * 300 + "A", "def g(x: " + "A | " * 300 + "A): x.go()", "class B(B): ...", "t: tuple['t'] = t"]
+    lines += ["U = " + "A | " * 300 + "A", "def g(x: " + "A | " * 300 + "A): x.go()", "class B(B): ..."]
+    lines += ["t: tuple['t'] = t"]
     (tmp_path / "m.py").write_text("\n".join(lines), encoding="utf-8")
     scan = store.scans.record(tmp_path, jobs=1)
     assert store.scans.summary(scan).failed == 0
