@@ -101,9 +101,17 @@ class UseReader:
                 known = self.symbol(f"{owner}.{node.attr}")
                 if known is not None:
                     return known
-                if instance and not described[2] and (owner, node.attr) in self.self_types:
-                    return None  # an attribute of instances; with base classes, it may be a property of theirs
+                if instance and self.is_own(owner, node.attr, bool(described[2])):
+                    return None
         return f"={path}.{node.attr}"
+
+    def is_own(self, owner: str, attribute: str, derived: bool) -> bool:
+        """Whether only instances of a class have an attribute.
+
+        An attribute that a derived class assigns only outside of its constructor may be a property of a base class.
+        """
+        binds = self.self_types.get((owner, attribute), ())
+        return any(not derived or scope.qual == f"{owner}.__init__" for _, _, scope in binds)
 
     def symbol(self, qual: str) -> tuple[int, bool] | None:
         """Return a function, class or variable of this file, and whether it is the only binding of its name."""
