@@ -8,7 +8,7 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ``m:``    the module ``m``
 ``p.a``   attribute ``a`` of what ``p`` means
 ``p()``   the result of calling it; an instance, if it is a class
-``p[]``   its item by subscription; ``p~`` what iterating over it yields
+``p[]``   its item by subscription, ``p[0]`` the item at a place; ``p~`` an item by iteration
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
 ``p&``    a context manager that gives ``p``
 ``p^``    ``super()`` as seen from class ``p``

@@ -8,6 +8,8 @@ The interface maps qualified names to entries, which :mod:`scanstore.snapshots.r
 ``v`` a variable: its ordinal, and the path of its value
 ``i`` an import: -1, and the path of the target
 ``a`` an attribute that only instances have, as ``C().name``: -1, and the path of its value
+``t`` a tuple: -1, and the paths of its items, empty if unknown; its name is no identifier
+``u`` a value that is one of several: -1, and their paths; its name is no identifier
 ===== ==============================================================================================================
 
 A path is None if the file does not determine it. A final ``?`` means that the name has other bindings too.
