@@ -160,7 +160,7 @@ COMMANDS = (
     ),
     _question(
         "impact",
-        """List everything that depends on a symbol by calls and base classes, directly or not.
+        """List everything that depends on a symbol by calls, uses and base classes, directly or not.
 
         A row is marked `guessed` when the shortest way to it contains a guess.
 

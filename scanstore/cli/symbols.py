@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from scanstore.symbols.models import Symbol, SymbolReference
 
 TYPES = ("class", "function", "method", "variable", "module")
-REFERENCES = ("call", "import", "inherit")
+REFERENCES = ("call", "import", "inherit", "use")
 CANDIDATES = 20
 SYMBOLS = ("id", "place", "type", "name")  # the columns of a symbol
 
