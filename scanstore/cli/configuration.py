@@ -59,7 +59,7 @@ class ProjectConfiguration(NamedTuple):
 def read() -> ProjectConfiguration:
     """Return the configuration for the current folder. Raises Refused."""
     passed = []
-    for candidate in files(*NAMES):
+    for candidate in files(*NAMES, broken=NAMES[0]):
         if candidate.stranger:
             if _mentions_scanstore(candidate.path):
                 remedy = "give its values as options, or take it over with chown"

@@ -49,14 +49,18 @@ def folders() -> list[str]:
     return found
 
 
-def files(*names: str) -> Iterator[Candidate]:
-    """Yield the regular files of these names, the nearest folder first, and in one folder in the order of the names."""
+def files(*names: str, broken: str = "") -> Iterator[Candidate]:
+    """Yield the regular files of these names, the nearest folder first, and in one folder in the order of the names.
+
+    A symbolic link of the name ``broken`` is yielded too if it leads nowhere.
+    """
     for number, folder in enumerate(folders()):
         for name in names:
             path = os.path.join(folder, name)
             # The path of a file in the current folder may lead through folders that cannot be searched.
             near = name if number == 0 else path
-            if (status := _status(near)) is not None and stat.S_ISREG(status.st_mode):
+            status = _status(near)
+            if stat.S_ISREG(status.st_mode) if status is not None else name == broken and os.path.islink(near):
                 yield Candidate(path, number > 0, stranger(near, folder if number else None))
 
 
@@ -66,7 +70,9 @@ def stranger(path: str, folder: str | None = None) -> str:
     if user is None:
         return ""
     try:
-        owners = [os.lstat(path).st_uid, os.stat(path).st_uid]
+        owners = [os.lstat(path).st_uid]
+        if (status := _status(path)) is not None:  # a link may lead nowhere
+            owners.append(status.st_uid)
         outer = None if folder is None else os.stat(folder).st_uid
     except (OSError, ValueError):
         return ""  # removed meanwhile

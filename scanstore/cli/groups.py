@@ -153,10 +153,21 @@ def _refusals() -> Iterator[None]:
             raise  # nobody reads any more: click ends silently
         if error.errno == errno.ENOSPC:
             raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
+        if error.filename is None and error.errno == errno.ENOENT and not _has_folder():
+            raise Failure("the current folder was deleted; change to another one and try again") from None
         what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
         raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
     except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
         raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
+
+
+def _has_folder() -> bool:
+    """Whether the current folder still exists."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def note(line: str, *, fresh_line: bool = False) -> None:
 
 def aside(line: str) -> None:
     """Print a remark or a hint that only people need, without `--json` and `--quiet`."""
-    if not wants_json() and not is_quiet():
+    if not _meta(ASKED) and not wants_json() and not is_quiet():
         note(line)
 
 
@@ -80,7 +80,7 @@ def caution(line: str) -> None:
 
 def murmur(line: str) -> None:
     """Print a remark that only people need, less loud, without `--json` and `--quiet`."""
-    if not wants_json() and not is_quiet():
+    if not _meta(ASKED) and not wants_json() and not is_quiet():
         click.echo(dim(plain_text(line)), err=True)
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_option
+from scanstore.cli.base import (
+    Failure,
+    basic_options,
+    configuration,
+    find_scan,
+    group,
+    is_one_scan,
+    open_store,
+    scan_option,
+)
 from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
@@ -59,10 +68,12 @@ def load(
       scanstore sarif load bandit.sarif --target . --root .
       semgrep --sarif src/ | scanstore sarif load - --target . --scope src/ --fail-on new-high
     """
+    if target is None and scan is None:
+        raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
     gates, severities = gates_of(rule), configuration().severities
+    if file != "-" and not os.path.exists(file):  # before a store is created
+        raise Failure(f"{file} cannot be read: there is no such file; give the path of a report")
     with open_store(create=True) as store:
-        if target is None and scan is None:
-            raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
         with progress(f"Loading {spoken(file)}", "results") as display:

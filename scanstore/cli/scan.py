@@ -60,7 +60,7 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 )  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @basic_options
-@kept()
+@kept("no scan was begun")
 def scan(
     path: str | None,
     target: str | None,
@@ -110,6 +110,7 @@ def scan(
                     files = "recorded files are kept, and the next scan continues"
                     keep(f"scan {begun[0].id} is {begun[0].status}; {files}")
                 raise
+            keep(f"scan {recorded.id} is {recorded.status}, and all recorded files are kept")
             seconds = time.monotonic() - started
             before = previous(store, recorded)
             diff = None if before is None else store.scans.diff(before, recorded)

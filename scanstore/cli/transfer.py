@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
+from scanstore import parts
+from scanstore.cli.base import (
+    Failure,
+    basic_options,
+    existing_store_path,
+    named_store_path,
+    open_store,
+    store_key,
+)
 from scanstore.cli.destination import output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import (
@@ -27,7 +34,6 @@ from scanstore.cli.output import (
 )
 from scanstore.cli.progress import BYTES, progress
 from scanstore.cli.streams import binary_input, flush, is_terminal
-from scanstore.db import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,18 +102,16 @@ def load(context: click.Context, file: str, no_accounts: bool) -> None:
                 told = store.load(source, accounts=not no_accounts, progress=display)
             finish()
     except BaseException:
-        if new and not is_finished(context):  # an empty store is nothing that anybody asked for
-            for name in (path, f"{path}-wal", f"{path}-shm"):
-                with suppress(OSError):  # what is wrong is said already
-                    open_files.unlink(name)
+        if new and not is_finished(context):
+            parts.dump.remove_unfilled(path, store_key())  # another process may have filled it meanwhile
         raise
     tell(told, _loaded_lines(path, told))
     _note_left_out(told.own_left_out)
 
 
-def _note_left_out(parts: list[LeftOut]) -> None:
+def _note_left_out(left_out: list[LeftOut]) -> None:
     """Name the tables, views and triggers of the user that are not carried."""
-    for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in parts), "part"):
+    for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in left_out), "part"):
         caution(line)
 
 

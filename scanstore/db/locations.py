@@ -76,6 +76,8 @@ def without_secrets(url: str) -> str:
     'postgres://…@host/web?sslkey=…'
     """
     url = re.sub(r"(?s)^([\w+.-]*:(?://)?)?.*@", r"\1…@", url)
+    if re.match(_URL, url) is None:  # such as "host=localhost password=secret"
+        url = re.sub(r"(^|\s)(\w+\s*)=\s*[^\s;&]*", r"\1\2=…", url)
     url = re.sub(r"(//[^/?#@:]*):(?!\d+(?:[/?#]|$))[^/?#@]*", r"\1:…", url)  # not followed by a host: not a port
     return re.sub(r"([?&;#][^=&;#]*)=[^&;#]*", r"\1=…", url)
 

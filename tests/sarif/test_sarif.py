@@ -646,6 +646,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_the_command_line(run: Callable[..., Any], tmp_path: Path) -> None:
+    assert "say what the report is about" in run("sarif", "load", "one.sarif", code=2).stderr
+    assert "there is no such file" in run("sarif", "load", "one.sarif", "--target", "t", code=1).stderr
+    assert not (tmp_path / "scanstore.db").exists()
     (tmp_path / "one.sarif").write_text(json.dumps(report(result(1), result(2), 42)))
     done = run("sarif", "load", "one.sarif", "--target", "t")
     assert done.stdout == "scan 1: 2 results in 1 run: 2 new, 1 result left out\n"
