@@ -187,8 +187,8 @@ def plans(_: Store, __: click.Context, incomplete: str) -> Iterator[Candidate]:
 
 
 def _argument(context: click.Context, place: int) -> str:
-    """Return an argument of a command. After an option without its value, the arguments are parsed here, because
-    click has not done so yet."""
+    """Return an argument of a command. While an option lacks its value, click leaves the arguments unparsed in
+    ``context.args``."""
     names = [str(each.name) for each in context.command.params if isinstance(each, click.Argument)]
     given = context.params.get(names[place])
     return str(context.args[place] if given is None else given)

@@ -35,9 +35,10 @@ def not_begun(scan: Scan) -> Failure:
 @chunks.command()
 @common
 def state(scan: str | None) -> None:
-    """Show how many chunks are ready, delayed, leased, done, failed and skipped, and when the next one is due.
+    """Count the chunks that are ready, delayed, leased, done, failed and skipped.
 
-    The last line says whether the stage is finished: without ready chunks, others may still be delayed or leased.
+    It shows when the next chunk is due, too. The last line says whether the stage is finished: without ready chunks,
+    others may still be delayed or leased.
 
     \b
     Example:

@@ -148,7 +148,7 @@ def _shell(_: click.Context, __: click.Parameter, value: str | None) -> str:
         return value
     name = os.path.basename(os.environ.get("SHELL", ""))
     if name not in SHELLS:
-        raise Misuse(f"$SHELL is {name or 'not set'}; say which shell: {', '.join(SHELLS)}")
+        raise Misuse(f"$SHELL is {name or 'not set'}; name the shell: {', '.join(SHELLS)}")
     return name
 
 

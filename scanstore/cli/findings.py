@@ -56,7 +56,7 @@ def findings() -> None:
 @rows_options(*FOUND, "suppression")
 @common
 def list_(file: str | None, scan: str | None, **only: Any) -> None:
-    """List the findings of a target, the most severe first: id, place, severity, status, type, title.
+    """List the findings of a target, the most severe first.
 
     The findings of all tools are listed; --scan ID lists only those that this scan saw. The target is by default that
     of the current folder. The column suppression shows the reason of an active or expired suppression. --state fixed

@@ -59,7 +59,7 @@ def library() -> None:
 @basic_options
 @kept("written records are kept, and the next sync continues")
 def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: bool) -> None:
-    """Write the records of FILE, one JSON object a line, and count the changes. FILE may be - for the standard input.
+    """Write the records of FILE, one JSON object per line, and count the changes. FILE may be - for the standard input.
 
     A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
     "tags"}; only the id is required, and absent fields stay unchanged. The studio, performers and tags are {"id",
@@ -180,7 +180,7 @@ def _records(stream: BinaryIO, file: str, display: Display | None) -> Iterator[o
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise Failure(f"line {number} of {file} is not JSON: {error}; write one object a line") from None
+                raise Failure(f"line {number} of {file} is not JSON: {error}; write one object per line") from None
 
 
 def _one(store: Store, kind: NamedKind, what: str) -> object:

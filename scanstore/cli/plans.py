@@ -74,10 +74,10 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
             except (ValueError, RecursionError) as error:
                 raise Failure(f"{name} line {number} is not JSON: {error}") from None
             if not isinstance(each, dict):
-                raise Failure(f"{name} line {number} is not a JSON object; write one proposal a line")
+                raise Failure(f"{name} line {number} is not a JSON object; write one proposal per line")
             yield each
     except UnicodeDecodeError:
-        raise Failure(f"{name} is not UTF-8 text; write one proposal a line, as JSON") from None
+        raise Failure(f"{name} is not UTF-8 text; write one proposal per line, as JSON") from None
 
 
 @plans.command()
@@ -111,7 +111,9 @@ def create(name: str, file: IO[str], description: str | None) -> None:
 @rows_options("id", "status", "name", "changes")
 @basic_options
 def list_(status: PlanStatus | None) -> None:
-    """List plans, the newest first: id, status, name, changes by status.
+    """List plans: id, status, name, changes by status.
+
+    The newest plan comes first.
 
     \b
     Example:

@@ -122,6 +122,6 @@ def _fails(found: Report, gate: FailOn, troubles: list[str]) -> bool:
     if failing:
         note(f"{rule}: {count(len(failing), 'finding')}")
     if troubles:
-        note(f"{rule}: cannot be answered, because not everything was looked at: {troubles[0]}"
+        note(f"{rule}: cannot be decided, because not everything was checked: {troubles[0]}"
              + (f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""))  # fmt: skip
     return bool(failing or troubles)

@@ -139,7 +139,7 @@ def _lines(found: ImportResult) -> Iterator[str]:
     for line in shortened((f"{problem.path} {problem.reason}" for problem in found.problems), "problem"):
         note(line)
     if found.again:
-        note(f"this report was loaded before, as scan {found.scan}; nothing was changed but when the tool ran last")
+        note(f"this report was loaded before, as scan {found.scan}; only the time of the last run was updated")
     else:
         parts = [f"{getattr(found, state):,} {state}" for state in COUNTED if getattr(found, state)]
         if found.not_checked:

@@ -118,9 +118,10 @@ PROBLEMS: Columns[Problem] = (
 @rows_options("name", "rows", "bytes")
 @basic_options
 def stats() -> None:
-    """Show the sizes of the store and its tables, and the growth by the latest scans.
+    """Show the size of the store and of its tables.
 
-    --csv, --tsv and --columns print the tables only. --sort and --limit apply to the tables.
+    The growth by the latest scans is shown too. --csv, --tsv and --columns print the tables only. --sort and --limit
+    apply to the tables.
 
     \b
     Example:

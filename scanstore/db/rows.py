@@ -68,7 +68,7 @@ class Rows(list[_T]):
         return notebooks.table(self, self._kind)
 
     def _repr_pretty_(self, printer: _Printer, cycle: bool) -> None:
-        printer.pretty(list(self[:SHOWN]))  # one row a line
+        printer.pretty(list(self[:SHOWN]))  # one row per line
         if len(self) > SHOWN:
             printer.text(f" and {len(self) - SHOWN:,} more")
 
