@@ -142,7 +142,7 @@ def list_(status: PlanStatus | None) -> None:
 @rows_options("id", "status", "target", "field", "action", "confidence", "reviewer", "error")
 @basic_options
 def changes(plan: int, status: ChangeStatus | None, field: ChangeField | None, scene: str | None) -> None:
-    """List the changes of a plan: id, status, target, field, action, confidence, reviewer, error.
+    """List the changes of a plan.
 
     \b
     Example:
