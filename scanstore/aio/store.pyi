@@ -422,7 +422,7 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[Reached]:
-        """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
+        """List all symbols that depend on a symbol by calls, uses and base classes, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
         """

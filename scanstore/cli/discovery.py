@@ -5,9 +5,9 @@ itself is looked at only when it is the current folder, and then alone. So a sto
 never applies to everything below it. A current folder outside the home folder is searched up to the root of its file
 system.
 
-A file of another owner is passed over, and so is a file in a folder of another owner above the current one, who could
-have put it there. A symbolic link counts as a file of its own owner and of the owner of the file it leads
-to. Windows has no such owners, and nothing is passed over there.
+A file of another owner is skipped. A file in another owner's folder above the current one is skipped too, because
+that owner could have put it there. A symbolic link belongs to its own owner and to the owner of its target; both must
+be the user. Windows has no such owners, so nothing is skipped there.
 
 Change here: the folders, and the rules for files of other users.
 """
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 class Candidate(NamedTuple):
     """A regular file that was found: its absolute path, whether it is above the current folder, and the reason not to
-    use it, empty without one.
+    use it. The reason is empty if the file may be used.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
 
 
 def folders() -> list[str]:
-    """Return the folders to look in, the nearest first; none when the current folder was deleted."""
+    """Return the folders to search, the nearest first. The list is empty when the current folder was deleted."""
     try:
         folder, here = os.getcwd(), os.stat(os.curdir)
     except OSError:
@@ -65,7 +65,8 @@ def files(*names: str, broken: str = "") -> Iterator[Candidate]:
 
 
 def stranger(path: str, folder: str | None = None) -> str:
-    """Return why a file is another user's, or in a folder that is; an empty text for one's own, and on Windows."""
+    """Return the reason why a file, or its folder, counts as another user's. Empty for the user's own files, and on
+    Windows."""
     user = os.geteuid() if hasattr(os, "geteuid") else None
     if user is None:
         return ""

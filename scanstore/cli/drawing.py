@@ -1,7 +1,7 @@
-"""A list on a terminal: a table that fits its width, or, where that is too narrow, a block of lines for each row.
+"""A list on a terminal: a table that fits its width. On a narrow terminal, each row is a block of lines.
 
-Cells come escaped, see `output`. Long cells are wrapped, so nothing is cut off. Change here: colours, and from which
-width on a table is readable.
+`scanstore.cli.output` escapes the cells. Long cells are wrapped, never cut off. Change here: the colours, and the
+least readable width of a table.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ WHOLE = 14  # a column of words or numbers up to this width is not wrapped
 TIME = r"\d{4}-\d\d-\d\dT[\d:.]+Z"  # a column of times is not wrapped
 LEAST = 8  # a column of texts that is narrower than this is hard to read
 NARROWEST = 20  # the width of a terminal that is narrower, or unknown
-ON, OFF = "\ue000", "\ue001"  # around what is emphasised in a cell of a marked column
+ON, OFF = "\ue000", "\ue001"  # around emphasised text in a cell of a marked column
 GAP = 2
 AT_ONCE = 200  # rows drawn together
 
 
 class Heading(NamedTuple):
-    """The head of a column: its name, whether cells are flush right, and whether they have marks."""
+    """The header of a column: its name, whether its cells are aligned right, and whether they contain marks."""
 
     name: str
     right: bool
@@ -43,7 +43,7 @@ class Heading(NamedTuple):
 
 
 def drawn(heads: Sequence[Heading], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table with a head, none wider than the terminal; nothing without rows."""
+    """Yield the lines of a table with a header, none wider than the terminal. Yields nothing without rows."""
     from rich.console import Console
 
     every = [[_text(head, cell) for head, cell in zip(heads, row, strict=True)] for row in rows]
@@ -85,7 +85,7 @@ def _least(head: Heading, cells: Sequence[Text]) -> int:
 
 
 def _wide(head: Heading, cells: Sequence[Text]) -> int:
-    """Return the width of a column in which nothing is wrapped."""
+    """Return the width at which no cell of a column is wrapped."""
     return max([len(head.name), *(cell.cell_len for cell in cells)])
 
 

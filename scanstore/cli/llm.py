@@ -27,7 +27,7 @@ def llm() -> None:
 def usage(scan: str | None) -> None:
     """Show calls, tokens, cost and seconds by model and purpose, and the total.
 
-    Cost is in whatever money it was recorded in.
+    Cost is in the currency in which it was recorded.
 
     \b
     Example:

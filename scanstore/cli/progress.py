@@ -51,7 +51,7 @@ class Display:
         self._thread.start()
 
     def stop(self) -> None:
-        """Wipe the display away. An interrupt meanwhile is raised at the end."""
+        """Erase the display. An interrupt in the meantime is raised at the end."""
         interrupted = None
         while self._thread.is_alive():
             try:
@@ -139,8 +139,8 @@ def _time(seconds: float) -> str:
 def progress(what: str, unit: str = "", *, alone: bool = True) -> Iterator[Display | None]:
     """Show the progress of a block, and yield the function that takes its counts: ``progress("Loading x", "bytes")``.
 
-    Yields None when nothing is to be shown: without a terminal, with `--json`, `--quiet` or `--verbose`, and when the
-    display is not `alone` on the terminal because data is printed there.
+    Yields None if there is no display: without a terminal, with `--json`, `--quiet` or `--verbose`, and if `alone` is
+    false because data is printed on the terminal.
     """
     if not alone or not is_shown():
         yield None
@@ -154,7 +154,7 @@ def progress(what: str, unit: str = "", *, alone: bool = True) -> Iterator[Displ
 
 
 def is_shown() -> bool:
-    """Whether people watch this command on a terminal that can redraw a line."""
+    """Return whether stderr is a terminal that can redraw a line."""
     if wants_json() or is_quiet() or in_context(LOGGED):
         return False
     return is_terminal("stderr") and os.environ.get("TERM") != "dumb"

@@ -44,11 +44,17 @@ def sarif() -> None:
 
 @sarif.command()
 @click.argument("file", metavar="FILE")
-@click.option("--target", metavar="TARGET", help="What the report is about: a path, a repository's name.")
-@click.option("--root", metavar="DIR", help="The folder that was looked at; its lines help to recognise findings.")
-@click.option("--scan", type=click.IntRange(min=1), metavar="ID", help="Make it part of this scan, not a new one.")
-@click.option("--scope", multiple=True, metavar="PATTERN", help="Only these files were looked at; may be repeated.")
-@click.option("--strict", is_flag=True, help="Refuse a report of a tool that failed, or of which anything is unusable.")
+@click.option("--target", metavar="TARGET", help="The target of the report: a path, or the name of a repository.")
+@click.option("--root", metavar="DIR", help="The scanned folder; its lines help to recognise findings.")
+@click.option(
+    "--scan", type=click.IntRange(min=1), metavar="ID",
+    help="Add the results to this scan instead of a new one.",
+)  # fmt: skip
+@click.option(
+    "--scope", multiple=True, metavar="PATTERN",
+    help="The tool scanned only files that match PATTERN; repeatable.",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="Refuse the report of a failed tool, and a report with unusable parts.")
 @fail_on_option
 @basic_options
 @click.pass_context
@@ -59,9 +65,9 @@ def load(
 ) -> None:  # fmt: skip
     """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
-    Creates the store if it is missing. The latest report again changes nothing, but that the tool ran is recorded. A
-    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1. The severities of
-    the configuration count before those of the report.
+    Creates the store if it is missing. Loading the latest report again only records that its tool ran. The report of
+    a failed tool marks no finding as fixed, and --fail-on ends with 1. Severities of the configuration replace those
+    of the report.
 
     \b
     Example:
@@ -94,17 +100,18 @@ def load(
 @output_argument
 @scan_option
 @click.option(
-    "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
+    "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False),
+    help="Only findings in this state; repeatable.",
 )
-@click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
+@click.option("--github", is_flag=True, help="Keep within GitHub's limits, and report omissions.")
 @basic_options
 @kept("no file was written")
 def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], github: bool) -> None:
     """Write the findings of a target or a scan as SARIF 2.1.0.
 
-    The report is written to FILE, or to the standard output. The findings are those of the target that the current
-    folder is in, whichever tool ran last; --scan names another target, or with an id a single scan. With --json the
-    counts of written and omitted results are printed as JSON; the report then needs a FILE.
+    The report is written to FILE, or to the standard output. It has the findings of all tools for the target of the
+    current folder. --scan names another target, or a single scan by its id. --json prints the counts of written and
+    omitted results; the report needs a FILE then.
 
     \b
     Example:
@@ -143,7 +150,7 @@ def _lines(found: ImportResult) -> Iterator[str]:
     for line in shortened((f"{problem.path} {problem.reason}" for problem in found.problems), "problem"):
         note(line)
     if found.again:
-        note(f"this report was loaded before, as scan {found.scan}; nothing was changed but when the tool ran last")
+        note(f"this report was loaded before, as scan {found.scan}; only the time of the last run was updated")
     else:
         parts = [f"{getattr(found, state):,} {state}" for state in COUNTED if getattr(found, state)]
         if found.not_checked:

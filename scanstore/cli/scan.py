@@ -45,10 +45,13 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 
 @click.command()
 @click.argument("path", type=click.Path(), metavar="[PATH]", required=False)
-@click.option("--target", help="What the snapshots of this tree are filed under. [default: the absolute path]")
-@click.option("--name", help="A name for this scan. [default: the folder's]")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only files like this, as in .gitignore; repeatable.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like this; repeatable.")
+@click.option("--target", help="Name of the tree; scans of one target are compared. [default: the absolute path]")
+@click.option("--name", help="Name of this scan. [default: that of the folder]")
+@click.option(
+    "--include", multiple=True, metavar="PATTERN",
+    help="Only files that match PATTERN, as in .gitignore; repeatable.",
+)  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files that match PATTERN; repeatable.")
 @click.option(
     "--max-size", callback=_bytes_meant, metavar="SIZE", default="5MB", show_default=True,
     help="Skip larger files; none for no limit.",
@@ -74,11 +77,11 @@ def scan(
 ) -> None:
     """Record a snapshot of the tree, or of the one file, at PATH.
 
-    Without PATH, each of the configured roots is recorded, and --json prints a list. --include and --exclude replace
-    the configured patterns, each its own.
+    Without PATH, each of the configured roots is recorded, and --json prints a list. --include replaces the
+    configured include patterns, and --exclude the configured exclude patterns.
 
-    Only what changed since earlier scans is read and written. A file that cannot be read or parsed is recorded with the
-    reason, and the scan completes all the same. Creates the store if it is missing.
+    Only files that changed since earlier scans are read and written. A file that cannot be read or parsed is recorded
+    with the reason, and the scan goes on. Creates the store if it is missing.
 
     \b
     Example:

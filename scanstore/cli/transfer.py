@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_argument
-@click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
-@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
+@click.option("--include-secrets", is_flag=True, help="Include API keys of models and password hashes.")
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; repeatable.")
 @basic_options
 @kept("no file was written")
 def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
     """Write the whole store as JSON Lines.
 
-    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump
-    of some tables only cannot be loaded.
+    The dump is written to FILE, or to the standard output. Equal stores give equal bytes. Only you can read the file.
+    A dump of some tables only cannot be loaded.
 
     \b
     Example:
@@ -83,10 +83,10 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
 def load(context: click.Context, file: str, no_accounts: bool) -> None:
     """Create a store from a dump.
 
-    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an
-    existing one must be empty, and be named with --db if it is above the current folder. A dump of an older scanstore
-    is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one: look at them
-    when the dump is not your own.
+    FILE may be - for the standard input. The whole dump is loaded, or nothing. Creates the store if it is missing. An
+    existing store must be empty, and named with --db if it is above the current folder. A dump of an older scanstore
+    is migrated. Accounts with their roles, and scans of folders outside the current one, are listed: check them if
+    the dump is not your own.
 
     \b
     Example:
@@ -135,14 +135,14 @@ def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Give up then. [default: 30, and 1 per MB of OTHER]",
+    help="Give up after this time. [default: 30, and 1 per MB of OTHER]",
 )
 @basic_options
 @kept()
 def merge(other: str, timeout: float | None) -> None:
-    """Merge another store into this one. OTHER stays as it is.
+    """Merge another store into this one. OTHER stays unchanged.
 
-    What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
+    If a row differs between the stores, this store keeps its own and lists the conflict. Merging again changes nothing.
 
     \b
     Example:

@@ -28,7 +28,7 @@ from scanstore.errors import (
 )
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
-SCHEMA_VERSION = 12  #: the number of the newest file in migrations/
+SCHEMA_VERSION = 13  #: the number of the newest file in migrations/
 MEMORY = ":memory:"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
 #: Options to read a file without its log, without locks and without creating files beside it. Without the mode, SQLite

@@ -20,6 +20,7 @@ WHOLE = {
     10: "06a0579369b38da631858908b814932f",
     11: "4bd89404771b3e97a02af71dc5a355d0",
     12: "8734ecedd37c2a5ed8efefb1d16e0203",
+    13: "6080f45e98e4a2f27f244e11c685aeb3",
 }
 # The type of each object, and its digests with the versions that have it, the last one open.
 PARTS = {
@@ -184,7 +185,7 @@ PARTS = {
     "performers": "table 286b80d7faf4c72f5add418e2da1e871:5-",
     "plan_changes": "table 6d0deb924ebd85d5f59ed49961265105:5-",
     "plan_counts": "table 91c4fada699333fb2644935d7b303ec0:5-",
-    "reference_facts": "table 1db57cbfc39d74b55baff162403378c3:1-",
+    "reference_facts": "table 1db57cbfc39d74b55baff162403378c3:1-12 056297e3e592acdb48d1945266e05d2b:1-12 e8e704820730929acfa7f07b979088c4:13-",
     "scan_configs": "table 065e7dde00984a399b5e9eb28502cc69:1-1 0aada697c3755d5f8119f07b87542892:2-8 b0ba5b7a90bc47b5bbb2f0feda478fa7:9-",
     "scan_counts": "table 0732a604a6117223be341ddc4b14735d:12-",
     "scan_figures": "table 49579d5bcb65114f0aec070a2972cb03:12-",

@@ -134,13 +134,17 @@ def made(version: int) -> Made:
 
 def rolled_back() -> dict[int, Made]:
     """Return the schema of each earlier version, after migrating to the newest and rolling back step by step."""
+    import shutil
+
     from scanstore.db import migrations  # start-up: loads the migrator
 
     found: dict[int, Made] = {}
     with _no_file_yet() as file:
-        migrations.up(file)
+        # A copy of the folder: a schema that is not in the fingerprints yet would be refused as a stranger's.
+        folder = shutil.copytree(migrations.default_folder(), os.path.join(os.path.dirname(file), "migrations"))
+        migrations.up(file, folder=folder)
         for version in range(SCHEMA_VERSION - 1, -1, -1):
-            migrations.down(file, to=version, backup=False)
+            migrations.down(file, to=version, backup=False, folder=folder)
             found[version] = _made(file)
     return found
 

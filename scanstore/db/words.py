@@ -19,7 +19,7 @@ Phase: TypeAlias = Literal[
     "queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed"
 ]
 SymbolType: TypeAlias = Literal["module", "class", "function", "method", "variable"]
-ReferenceType: TypeAlias = Literal["call", "import", "inherit"]
+ReferenceType: TypeAlias = Literal["call", "import", "inherit", "use"]
 Resolution: TypeAlias = Literal["unresolved", "external", "guessed", "inherited", "imported", "exact"]
 NameMatch: TypeAlias = Literal["exact", "prefix", "contains"]
 GraphFormat: TypeAlias = Literal["dot", "graphml", "mermaid"]

@@ -22,7 +22,7 @@ Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a
 ``interface``
     compressed JSON: what other files can see of this one (:func:`pack_interface`).
 ``mentions``
-    identifiers that the file uses other than by calling them, compressed (:func:`pack_words`).
+    names of attributes of unknown values, and in texts that are no code, compressed (:func:`pack_words`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scanstore.db.words import ReferenceType, Resolution, SymbolType
 
 SYMBOL_TYPES: tuple[SymbolType, ...] = ("module", "class", "function", "method", "variable")
-REFERENCE_TYPES: tuple[ReferenceType, ...] = ("call", "import", "inherit")
+REFERENCE_TYPES: tuple[ReferenceType, ...] = ("call", "import", "inherit", "use")
 RESOLUTIONS: tuple[Resolution, ...] = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
 #: Used instead of an indexer's name for a file without an indexer.
 TEXT = "text/1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from scanstore.indexing.facts import interface_text
@@ -15,6 +15,7 @@ Order = tuple[list[Class], bool, bool]  #: a class and its ancestors, is one out
 Bases = tuple[list[Class], bool]  #: the direct bases of a class, and whether one lies outside the tree
 
 EXTERNAL: Value = ("x",)
+MOST_MEMBERS = 8  # of a union
 
 
 class Module:
@@ -111,6 +112,24 @@ def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
             owner, _, method = qual.rpartition(".")
             if not owner.endswith("<locals>"):
                 yield method, (module.version, line[1])
+
+
+def union(values: Iterable[Value]) -> Value:
+    """Return the value that is one of several: those in the tree, if there are any."""
+    given = list(values)
+    known: dict[Value, None] = {}
+    for value in given:
+        if value is not None and value is not EXTERNAL:
+            known.update(dict.fromkeys(value[1] if value[0] == "|" else [value]))
+    if not known:
+        return EXTERNAL if given and all(value is EXTERNAL for value in given) else None
+    return next(iter(known)) if len(known) == 1 else ("|", tuple(known)[:MOST_MEMBERS])
+
+
+def union_found(found: Iterable[Found]) -> Found:
+    """Return the union of found values; it is inherited, or a guess, if one of them is."""
+    each = list(found)
+    return union(value for value, _, _ in each), any(f[1] for f in each), any(f[2] for f in each)
 
 
 def certainty(value: Value) -> int:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from scanstore.indexing.facts import BUILTINS
 from scanstore.snapshots.c3 import Class, merged
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
@@ -38,7 +37,10 @@ from scanstore.snapshots.interfaces import (
     Order,
     Value,
     certainty,
+    union,
+    union_found,
 )
+from scanstore.snapshots.module_names import ModuleNames
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
@@ -81,7 +83,6 @@ class Resolver:
             if folder and folder not in modules:
                 self.loose.setdefault(stem, []).append(name)
         self.memo: dict[str, Found] = {}
-        self.definitions: dict[tuple[str, str], Found] = {}
         self.orders: dict[Class, Order] = {}
         self.bases: dict[Class, Bases] = {}
         # For the current call: the paths being evaluated, outermost first; the bases of a class as ``module:class``.
@@ -97,6 +98,7 @@ class Resolver:
         self.paths_before: dict[str, Found] = {}
         self.bases_before: dict[str, Bases] = {}
         self.methods = Methods(modules)
+        self.names = ModuleNames(self)
 
     def resolve(self, paths: Iterable[str]) -> dict[str, BoundTarget]:
         """Return the target of each path. Paths without an entry lead outside the tree."""
@@ -173,18 +175,19 @@ class Resolver:
 
     def found(self, path: str) -> BoundTarget | None:
         definition = path.startswith("=")
-        value, inherited, guessed = self.evaluate(path[1:] if definition else path)
-        if definition and value is not None and value[0] not in "xm":
-            value, inherited, guessed = self.definition(path[1:])
+        value, inherited, guessed = self.definition(path[1:]) if definition else self.evaluate(path)
         if value is None:
             return UNRESOLVED
+        if value[0] == "|":
+            members = value[1]
+            value, guessed = members[0], guessed or any(each[:3] != members[0][:3] for each in members)
         kind = value[0]
         if kind == "i" and not definition:  # calling an instance
             value, inherited = self.member(value[1], value[2], "__call__", value)[:2]
             if value is None:
                 return UNRESOLVED
             kind = value[0]
-        if kind == "x" or kind in "*%wk":
+        if kind == "x" or kind in "*%wkt":
             return None
         if kind == "m":
             module = self.modules.get(value[1])
@@ -241,14 +244,15 @@ class Resolver:
             value, _, guessed = self.evaluate(path[:-2])
             return self.call(value), False, guessed
         if last == "]":
-            value, _, guessed = self.evaluate(path[:-2])
-            return self.item(value), False, guessed
+            head, _, place = path[:-1].rpartition("[")
+            value, _, guessed = self.evaluate(head)
+            return self.item(value, place), False, guessed
         if last == "~":
             value, _, guessed = self.evaluate(path[:-1])
             return self.iterate(value), False, guessed
-        if last == "*" or last == "%":
+        if last in "*%&":
             value, _, guessed = self.evaluate(path[:-1])
-            return (last, value), False, guessed
+            return (("w", ("*", value)) if last == "&" else (last, value)), False, guessed
         if last == "^":
             value, _, guessed = self.evaluate(path[:-1])
             return (("s", value[1], value[2]) if value and value[0] == "c" else None), False, guessed
@@ -287,8 +291,10 @@ class Resolver:
         if value is None:
             return None, False, False
         kind = value[0]
+        if kind == "|":
+            return union_found(self.attribute(each, name) for each in value[1])
         if kind == "m":
-            return self.module_attribute(value[1], name)
+            return self.names.attribute(value[1], name)
         if kind == "i" or kind == "c":
             return self.member(value[1], value[2], name, value)
         if kind == "s":
@@ -314,57 +320,6 @@ class Resolver:
             return None, False, False
         return (EXTERNAL if kind == "x" else None), False, False
 
-    def module_attribute(self, module: str, name: str) -> Found:
-        known = self.modules.get(module)
-        if known is None or name in known.names or f"{module}.{name}" in self.packages:
-            return self.own(module, name, known, True) or UNKNOWN
-        outside = False
-        for star in reversed(known.stars):
-            base = self.evaluate(star)[0]
-            if base is None or base[0] != "m":
-                outside = outside or base is EXTERNAL
-                continue
-            if name.startswith("_"):
-                continue
-            found = self.evaluate(f"{star}.{name}")
-            if found[0] is not None and found[0] is not EXTERNAL:
-                return found
-        return (EXTERNAL if outside or name in BUILTINS else None), False, False
-
-    def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
-        """Return the attribute of a module from its own interface, or None if only its star imports can define it."""
-        dotted = f"{module}.{name}"
-        line = known.names.get(name) if known is not None else None
-        if line is None:
-            return (("m", dotted), False, False) if dotted in self.packages else None
-        if line[0] == "i" and line[2] == f"{module}:.{name}" and dotted in self.packages:
-            return ("m", dotted), False, False
-        return self.entry(module, name, None, follow)
-
-    def not_followed(self, module: str, name: str) -> Found:
-        """Like :meth:`module_attribute`, but a variable is not followed to its value."""
-        outside, seen, rest = False, set(), [module]
-        while rest:
-            place = rest.pop()
-            if place in seen:
-                continue
-            seen.add(place)
-            known = self.modules.get(place)
-            found = self.own(place, name, known, False)
-            if found is not None and (place == module or (found[0] is not None and found[0] is not EXTERNAL)):
-                return found
-            if found is not None or known is None:
-                continue
-            for star in known.stars:
-                base = self.evaluate(star)[0]
-                if base is not None and base[0] == "m":
-                    if not name.startswith("_"):
-                        rest.append(base[1])
-                elif place == module:
-                    outside = outside or base is EXTERNAL
-        external = module in self.modules and (outside or name in BUILTINS)
-        return (EXTERNAL if external else None), False, False
-
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
         """Return the value of one entry of a module's interface."""
         known = self.modules.get(module)
@@ -376,13 +331,16 @@ class Resolver:
         if kind == "c":
             return ("c", module, qual), False, guessed
         if kind == "f":
-            if "p" in line[3]:
+            if follow and "p" in line[3]:
                 return self.typed(line[2], module, qual, receiver), False, guessed
             return ("f", module, qual, receiver), False, guessed
         if kind == "i":
             if line[2] is None:
                 return None, False, False
             return self.evaluate(line[2])
+        if kind in ("t", "u"):
+            values = [self.evaluate(path)[0] if path else None for path in line[2]]
+            return (("t", tuple(values)) if kind == "t" else union(values)), False, False
         if kind == "v":
             if not follow:
                 return ("v", module, qual), False, guessed
@@ -393,51 +351,38 @@ class Resolver:
         return self.typed(line[2], module, qual, receiver), False, guessed
 
     def definition(self, path: str) -> Found:
-        """Like :meth:`evaluate`, but return a variable itself, not its value, for imported names."""
+        """Like :meth:`evaluate`, but return a variable or a property itself, not its value."""
         head, _, name = path.rpartition(".")
-        value, _, guessed = self.evaluate(head) if head else UNKNOWN
-        found = self.defined(value[1], name) if value is not None and value[0] == "m" else None
+        if not head or path.endswith(":"):
+            return self.evaluate(path)
+        value, _, guessed = self.evaluate(head)
+        found = self.itself(value, name)
         if found is None:
             return self.evaluate(path)
         return found[0], found[1], guessed or found[2]
 
-    def defined(self, module: str, name: str) -> Found | None:
-        """Follow a module's attribute along imports to its definition. Return None for circular imports."""
-        trail: dict[tuple[str, str], bool] = {}  # whether the step from this attribute is a guess
-        found: Found | None = None
-        while (module, name) not in trail:
-            found = self.definitions.get((module, name))
-            if found is not None:
-                break
-            trail[module, name] = False
-            known = self.modules.get(module)
-            line = known.names.get(name) if known is not None else None
-            if line is None or line[0] != "i" or not line[2]:
-                found = self.not_followed(module, name)
-                break
-            onward = line[2].lstrip("?")
-            trail[module, name] = onward != line[2]
-            if onward.endswith(":"):
-                found = self.evaluate(onward)
-                break
-            onward, _, name_there = onward.rpartition(".")
-            there, _, also = self.evaluate(onward) if onward else UNKNOWN
-            if there is None or there[0] != "m":
-                break
-            trail[module, name] = also or trail[module, name]
-            module, name = there[1], name_there
-        if found is None:
+    def itself(self, value: Value, name: str) -> Found | None:
+        """Return the variable, property or other definition that is an attribute of a value."""
+        if value is None:
             return None
-        for place in reversed(trail):
-            found = found[0], found[1], found[2] or trail[place]
-            if not self.cyclic:
-                self.definitions[place] = found
-        return found
+        kind = value[0]
+        if kind == "m":
+            return self.names.defined(value[1], name)
+        if kind in ("i", "c", "s"):
+            return self.member(value[1], value[2], name, value, skip=int(kind == "s"), follow=False)
+        if kind == "|":
+            return union_found(self.itself(each, name) or UNKNOWN for each in value[1])
+        return None
 
-    def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> Found:
-        """Look up an attribute of a class or of its instances along the method resolution order."""
+    def member(
+        self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0, follow: bool = True
+    ) -> Found:
+        """Look up an attribute of a class or of its instances along the method resolution order. Without ``follow``,
+        return a variable or a property itself, and nothing for an attribute that only instances have.
+        """
         order, outside, _ = self.order(module, owner)
         instance = receiver is not None and receiver[0] == "i"
+        only = False  # whether instances have it
         for place, (where, qual) in enumerate(order[skip:]):
             names = self.modules[where].names
             key = f"{qual}.{name}"
@@ -445,12 +390,13 @@ class Resolver:
             inherited = place + skip > 0
             if instance and (line is None or line[0] == "v"):
                 own = f"{qual}().{name}"
-                if own in names:
+                if own in names and follow:
                     return self.entry(where, own, receiver)[0], inherited, False
+                only = only or own in names
             if line is not None:
-                value, _, guessed = self.entry(where, key, receiver)
+                value, _, guessed = self.entry(where, key, receiver, follow)
                 return value, inherited, guessed
-        return (EXTERNAL if outside or name in _OBJECT else None), False, False
+        return (EXTERNAL if not only and (outside or name in _OBJECT) else None), False, False
 
     def order(self, module: str, owner: str) -> Order:
         """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
@@ -538,6 +484,8 @@ class Resolver:
         if value is None:
             return None
         kind = value[0]
+        if kind == "|":
+            return union(map(self.call, value[1]))
         if kind == "c":
             return ("i", value[1], value[2])
         if kind == "f":
@@ -552,7 +500,11 @@ class Resolver:
             return self.call(method) if method is not None and method[0] == "f" else None
         return EXTERNAL if kind == "x" else None
 
-    def item(self, value: Value) -> Value:
+    def item(self, value: Value, place: str = "") -> Value:
+        if value is not None and value[0] == "|":
+            return union(self.item(each, place) for each in value[1])
+        if value is not None and value[0] == "t":
+            return value[1][int(place)] if place and int(place) < len(value[1]) else None
         if value is not None and value[0] in "*%":
             found: Value = value[1]
             return found
@@ -562,6 +514,10 @@ class Resolver:
         return EXTERNAL if value is EXTERNAL else None
 
     def iterate(self, value: Value) -> Value:
+        if value is not None and value[0] == "|":
+            return union(map(self.iterate, value[1]))
+        if value is not None and value[0] == "t":
+            return union(value[1])
         if value is not None and value[0] == "*":
             found: Value = value[1]
             return found

@@ -181,7 +181,8 @@ class Symbols(Domain):
                 hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
                 unseen = gap(coverage(groups(self.db, where.id)), OF_SYMBOLS)
                 raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
-            return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
+            alike = [s for s in precise if s.symbol_type == precise[0].symbol_type]
+            return ([s for s in alike if not _sets(s)] or alike)[-1]  # the last definition counts, but not a setter
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
             raise InvalidArgument(f"{shown(symbol)} is not a symbol; give a Symbol, its id or its qualified name")
@@ -323,12 +324,12 @@ class Symbols(Domain):
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[Reached]:
-        """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
+        """List all symbols that depend on a symbol by calls, uses and base classes, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
         """
         return self._follow(
-            symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses,
+            symbol, (scan, target), INCOMING, kinds=("call", "inherit", "use"), depth=depth, guesses=guesses,
             limit=limit, offset=offset, impact=True,
         )  # fmt: skip
 
@@ -529,6 +530,12 @@ class Symbols(Domain):
             if scan.kind != "source":
                 raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
         return compared(self.db, first, second)
+
+
+def _sets(symbol: Symbol) -> bool:
+    """Whether a method is the setter or deleter of a property, whose references belong to the getter."""
+    decorators = (symbol.metadata or {}).get("decorators")
+    return isinstance(decorators, list) and any(str(each).endswith((".setter", ".deleter")) for each in decorators)
 
 
 PLACE = """

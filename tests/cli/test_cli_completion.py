@@ -308,7 +308,7 @@ def test_the_shell_is_that_of_the_login(home: Path, monkeypatch: pytest.MonkeyPa
     assert (home / PLACES["fish"]).exists()
     for login in ("/bin/dash", ""):
         monkeypatch.setenv("SHELL", login)
-        assert "say which shell: bash, zsh, fish" in run("install", code=2).stderr
+        assert "name the shell: bash, zsh, fish" in run("install", code=2).stderr
     run("install", "csh", code=2)
 
 

@@ -268,7 +268,7 @@ def test_rows_point_at_what_is_there() -> None:
     for name, qualified, _, start, end, _, _ in found.symbols:
         assert 0 <= name < count and 0 <= qualified < count and 1 <= start <= end <= found.line_count
     for line, origin, kind, written, path, ordinal, resolution, confidence in found.references:
-        assert kind in ("call", "import", "inherit") and 1 <= line <= found.line_count and 0 <= written < count
+        assert kind in ("call", "import", "inherit", "use") and 1 <= line <= found.line_count and 0 <= written < count
         assert origin is not None and 0 <= origin < known and (ordinal is None or 0 <= ordinal < known)
         assert path is None or (0 <= path < count and ordinal is None)
         assert 0 <= confidence <= 100 and (ordinal is None or resolution >= 2)

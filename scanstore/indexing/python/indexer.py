@@ -8,8 +8,9 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ``m:``    the module ``m``
 ``p.a``   attribute ``a`` of what ``p`` means
 ``p()``   the result of calling it; an instance, if it is a class
-``p[]``   its item by subscription; ``p~`` what iterating over it yields
+``p[]``   its item by subscription, ``p[0]`` the item at a place; ``p~`` an item by iteration
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
+``p&``    a context manager that gives ``p``
 ``p^``    ``super()`` as seen from class ``p``
 ``?p``    the file cannot tell which of several bindings holds: a guess
 ``*.a``   an attribute ``a`` of something unknown
@@ -41,7 +42,8 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, how_sure, qualified
+from scanstore.indexing.python.interface import describe
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, qualified
 from scanstore.indexing.python.source import (
     CHILDREN,
     Source,
@@ -49,9 +51,9 @@ from scanstore.indexing.python.source import (
     children_of,
     decode,
     docstring,
-    returns_self,
     span,
 )  # fmt: skip
+from scanstore.indexing.python.uses import Use, UseReader, parts_of
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
@@ -64,7 +66,7 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circul
 
 
 class PythonIndexer:
-    name = "python/2"
+    name = "python/3"
     endings = (".py", ".pyi", ".pyw")
 
     def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
@@ -88,6 +90,7 @@ class _Reader:
         self.prefix = module + "." if module else ""  # the prefix of qualified names
         self.strings = Strings()
         self.symbols: list[SymbolRow] = []
+        self.uses: list[Use] = []
         self.calls: list[tuple[NameScope, ast.expr, int]] = []
         self.references: list[ReferenceRow] = []
         self.imports: list[ImportRow] = []
@@ -114,9 +117,14 @@ class _Reader:
             self.body(*self.pending.pop())
         self.calls.sort(key=lambda call: call[2])
         self.reference_bases()
-        self.describe()
+        classes = [inner for inner, _, _ in self.bases]
+        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types)
         for scope, func, line in self.calls:
             self.reference(scope, func, line)
+        reader = UseReader(self.meanings, self.interface, self.self_types, self.strings)
+        self.references += reader.references(self.uses)
+        self.mentions |= reader.mentions
+        self.interface.update(self.meanings.several)
         interface = pack_interface({"names": self.interface, "stars": self.meanings.stars}) if self.module else None
         lines = self.source.lines
         chunks: list[ChunkRow] = [
@@ -150,7 +158,7 @@ class _Reader:
         """Walk the statements and expressions of one scope. Nested definitions open new scopes."""
         stack: list[Any] = [*reversed(nodes)]  # the type of a node is computed once, for speed
         push, pop = stack.append, stack.pop
-        mention = self.mentions.add
+        use = self.uses.append
         children, handlers = CHILDREN, _HANDLERS
         while stack:
             node = pop()
@@ -159,7 +167,7 @@ class _Reader:
                 if type(node.ctx) is Store:
                     scope.bind(node.id, "other", None, scope)
                 else:
-                    mention(node.id)
+                    use((scope, node))
             elif kind is Call:
                 func = node.func
                 self.calls.append((scope, func, node.lineno))
@@ -169,13 +177,13 @@ class _Reader:
                     push(func)
                 for arg in node.args:
                     if type(arg) is Name:
-                        mention(arg.id)
+                        use((scope, arg))
                     elif type(arg) is not Constant:
                         push(arg)
                 for keyword in node.keywords:
                     push(keyword.value)
             elif kind is Attribute:
-                mention(node.attr)
+                use((scope, node))
                 push(node.value)
             elif kind in handlers:
                 handlers[kind](self, node, scope, push)
@@ -189,25 +197,30 @@ class _Reader:
                     elif type(value) is not Constant and value is not None:
                         push(value)
 
-    def bind_target(self, target: ast.expr, scope: NameScope, kind: str, value: ast.expr | None, push: _Push) -> None:
+    def bind_target(self, target: ast.expr, scope: NameScope, kind: str, value: Unpacked | None, push: _Push) -> None:
         if isinstance(target, ast.Name):
             scope.bind(target.id, kind, value, scope)
             home = scope.home(target.id)
             if scope.kind != "function" and home.kind != "function" and kind in ("assign", "annotated", "unpack"):
-                self.variable(target, home, value if kind == "annotated" else None)
+                self.variable(target, home, value if kind == "annotated" and not isinstance(value, tuple) else None)
         elif isinstance(target, ast.Attribute):
             owner = target.value
             if type(owner) is ast.Name and owner.id == scope.self_name and scope.class_scope is not None:
                 key = (scope.class_scope.qual, target.attr)
                 self.self_types.setdefault(key, []).append((kind, value, scope))
+            self.uses.append((scope, target))
             push(owner)
         elif isinstance(target, (ast.Tuple, ast.List)):
             pairs: list[ast.expr] | None = None
             if kind == "assign" and isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
                 pairs = value.elts
+            starred = False
             for place, item in enumerate(target.elts):
+                starred = starred or isinstance(item, ast.Starred)
                 if pairs is not None:
                     self.bind_target(item, scope, "assign", pairs[place], push)
+                elif kind in ("assign", "iterate", "enter", "aenter", "unpack") and value is not None and not starred:
+                    self.bind_target(item, scope, "unpack", (value, place, kind), push)
                 else:
                     self.bind_target(item, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
         elif isinstance(target, ast.Starred):
@@ -231,22 +244,23 @@ class _Reader:
         for target in node.targets:
             self.bind_target(target, scope, "assign", node.value, push)
             if type(target) is ast.Name and target.id == "__all__" and isinstance(node.value, (ast.List, ast.Tuple)):
-                exported = (e.value for e in node.value.elts if isinstance(e, ast.Constant))
-                self.mentions.update(e for e in exported if isinstance(e, str) and e.isidentifier())
+                for each in node.value.elts:
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str) and each.value.isidentifier():
+                        self.uses.append((scope, ast.Name(each.value, ast.Load(), lineno=each.lineno)))
 
     def on_annotated(self, node: ast.AnnAssign, scope: NameScope, push: _Push) -> None:
         if node.value is not None:
             push(node.value)
-        self.use(node.annotation, push)
+        self.annotated(node.annotation, push)
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
 
-    def use(self, annotation: ast.expr | None, push: _Push) -> None:
-        """Record the names in an annotation, quoted or not, as used."""
-        if type(annotation) is Constant:
-            if isinstance(annotation.value, str):
-                self.mentions.update(IDENTIFIERS.findall(annotation.value))
-        elif annotation is not None:
-            push(annotation)
+    def annotated(self, annotation: ast.expr | None, push: _Push) -> None:
+        """Walk an annotation, quoted or not."""
+        for part in parts_of(annotation):
+            if isinstance(part, str):
+                self.mentions.update(IDENTIFIERS.findall(part))
+            else:
+                push(part)
 
     def on_augmented(self, node: ast.AugAssign, scope: NameScope, push: _Push) -> None:
         push(node.value)
@@ -284,10 +298,11 @@ class _Reader:
     def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body):
             push(statement)
+        kind = "enter" if type(node) is ast.With else "aenter"
         for item in reversed(node.items):
             push(item.context_expr)
             if item.optional_vars is not None:
-                self.bind_target(item.optional_vars, scope, "enter", item.context_expr, push)
+                self.bind_target(item.optional_vars, scope, kind, item.context_expr, push)
 
     def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body):
@@ -343,7 +358,7 @@ class _Reader:
             written, place = self.strings(alias.name), self.strings(alias.name + ":")
             names = _dump([f"* as {alias.asname}"] if alias.asname else [])
             self.imports.append((node.lineno, written, names, place))
-            self.references.append((node.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
+            self.references.append((alias.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
 
     def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
@@ -359,14 +374,14 @@ class _Reader:
                 if base:
                     self.meanings.stars.append(base + ":")
                     shown = self.strings(written)
-                    self.references.append((node.lineno, scope.ordinal, "import", shown, path, None, UNRESOLVED, 0))
+                    self.references.append((alias.lineno, scope.ordinal, "import", shown, path, None, UNRESOLVED, 0))
                 continue
             target = f"{base}:.{alias.name}" if base else None
             if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
                 scope.bind(alias.asname or alias.name, "import", target, scope)
             shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
             place = self.strings("=" + target) if target else None
-            self.references.append((node.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
+            self.references.append((alias.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
 
     def absolute(self, level: int, module: str | None) -> str | None:
         """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
@@ -428,8 +443,8 @@ class _Reader:
                 push(default)
         for each in (*positional, *args.kwonlyargs, args.vararg, args.kwarg):
             if each is not None:
-                self.use(each.annotation, push)
-        self.use(node.returns, push)
+                self.annotated(each.annotation, push)
+        self.annotated(node.returns, push)
         self.decorated(node.decorator_list, scope, push)
         self.functions.append((inner, scope, node))
         if scope is self.top:
@@ -452,9 +467,17 @@ class _Reader:
         scope.bind(node.name, "class", inner, scope)
         self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
-        for expr in (*node.bases, *(k.value for k in node.keywords)):
-            if type(expr) is not ast.Name:
-                push(expr)
+        for expr in node.bases:
+            # The base itself is a reference of its own; what is before its last dot and in its brackets is used.
+            plain = expr.value if type(expr) is ast.Subscript else expr
+            if type(plain) is Attribute:
+                push(plain.value)
+            elif type(plain) is not Name:
+                push(plain)
+            if type(expr) is ast.Subscript:
+                self.annotated(expr.slice, push)
+        for keyword in node.keywords:
+            push(keyword.value)
         self.decorated(node.decorator_list, scope, push)
         if scope is self.top:
             first, last = span(node)
@@ -474,6 +497,8 @@ class _Reader:
                 push(decorator)
             else:
                 self.calls.append((scope, decorator, decorator.lineno))
+                if type(decorator) is Attribute:
+                    push(decorator.value)
 
     # -- references and the interface ----------------------------------------------------------------------------
 
@@ -521,56 +546,7 @@ class _Reader:
             decorated = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
             self.interface[inner.qual] = ["c", inner.ordinal, paths, int("dataclass" in decorated)]
 
-    def describe(self) -> None:
-        """Fill the interface: an entry for each name of the module and of its classes, for the resolver."""
-        for inner, scope, node in self.functions:
-            if inner.class_scope is scope:
-                for arg in [*node.args.posonlyargs, *node.args.args][:1]:
-                    if inner.static != "static":
-                        inner.cache[arg.arg] = f"{self.meanings.here}{scope.qual}" + (
-                            "" if inner.static == "class" else "()"
-                        )
-        for inner, scope, node in self.functions:
-            returns = self.meanings.annotation(node.returns, scope)
-            names = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
-            flags = ""
-            if "property" in names or "cached_property" in names or any(n in ("setter", "getter") for n in names):
-                flags += "p"
-            if "contextmanager" in names or "asynccontextmanager" in names:
-                flags += "w"
-            elif any(n not in _TRANSPARENT for n in names):
-                returns = None if "p" not in flags else returns
-            if returns is None and inner.self_name and node.returns is None and returns_self(node, inner.self_name):
-                returns = "@"
-            known = self.interface.get(inner.qual)
-            if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:
-                continue  # the getter defines the property; its setter comes later
-            self.interface[inner.qual] = ["f", inner.ordinal, returns, flags]
-        for scope in [self.top, *(inner for inner, _, _ in self.bases)]:
-            for name, binds in scope.binds.items():
-                qual = qualified(scope, name)
-                symbols = [b[1] for b in binds if b[0] == "symbol"]
-                if any(b[0] in ("def", "class") for b in binds):
-                    if has_rivals(binds) and qual in self.interface:
-                        self.interface[qual] = [*self.interface[qual][:4], "?"]
-                elif any(b[0] == "import" for b in binds):
-                    self.interface[qual] = ["i", -1, self.meanings.meaning(name, scope)]
-                elif symbols:
-                    self.interface[qual] = [
-                        "v",
-                        symbols[0],
-                        self.meanings.typed([b for b in binds if b[0] != "symbol"]),
-                    ]
-        for (owner, attribute), binds in self.self_types.items():
-            path = self.meanings.typed(binds)
-            if path is not None:
-                self.interface[f"{owner}().{attribute}"] = ["a", -1, path]
 
-
-_TRANSPARENT = frozenset(
-    "property cached_property setter getter deleter staticmethod classmethod abstractmethod overload override final"
-    " lru_cache cache wraps no_type_check".split()
-)
 _HANDLERS: dict[type, Callable[..., None]] = {
     ast.Assign: _Reader.on_assign,
     ast.AnnAssign: _Reader.on_annotated,

@@ -8,11 +8,14 @@ states it: by a constructor call, an annotation, or another known name.
 from __future__ import annotations
 
 import ast
+from hashlib import blake2b
+from typing import TypeAlias
 
 from scanstore.indexing.facts import BUILTINS, EXACT, GUESSED
-from scanstore.indexing.python.annotations import annotation_path
+from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
+LONGEST_TUPLE = 20  # items; longer tuples are data
 DEEPEST = 40  # names that refer to other names; longer chains occur only in generated code
 NESTED = 30  # nested expressions, likewise
 
@@ -29,6 +32,8 @@ _LITERALS: dict[type, str] = {
 }
 
 
+#: The value of a binding; for a name in a tuple, the value that is unpacked, the place, and the kind of its binding.
+Unpacked: TypeAlias = "ast.expr | tuple[Unpacked, int, str]"
 Binding = tuple[str, object, "NameScope"]  # a binding of a name: the kind, a node or path, and the scope
 
 
@@ -104,9 +109,19 @@ class Meanings:
     def __init__(self, here: str) -> None:
         self.here = here
         self.stars: list[str] = []
+        self.several: dict[str, list[object]] = {}  # entries of the interface for tuples and unions
         self.locals: dict[tuple[NameScope, str], tuple[int, bool] | None] = {}
         self.depth = 0
         self.nested = 0
+
+    def together(self, kind: Several, paths: list[str]) -> str:
+        """Return the path of a tuple of values, or of a value that is one of several.
+
+        It is an entry of the interface whose name, which is no identifier, depends on the paths only.
+        """
+        name = f"0{kind}{blake2b(' '.join(paths).encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+        self.several[name] = [kind, -1, paths]
+        return f"{self.here}{name}"
 
     def spell(self, node: object, scope: NameScope) -> str | None:
         """Return the path of an expression's value, or None if the code does not determine it."""
@@ -134,7 +149,8 @@ class Meanings:
                 root = self.lookup(node.id, scope)
                 break
             elif isinstance(node, ast.Subscript):
-                steps.append("[]")
+                place = node.slice.value if isinstance(node.slice, ast.Constant) else None
+                steps.append(f"[{place}]" if type(place) is int and 0 <= place < LONGEST_TUPLE else "[]")
                 node = node.value
             elif isinstance(node, (ast.Await, ast.NamedExpr)):
                 node = node.value
@@ -142,6 +158,9 @@ class Meanings:
                 options = [node.body, node.orelse] if isinstance(node, ast.IfExp) else node.values
                 found = {p for p in (self.spell(o, scope) for o in options if type(o) is not ast.Constant) if p}
                 root = found.pop() if len(found) == 1 else None
+                break
+            elif isinstance(node, ast.Tuple) and 0 < len(node.elts) < LONGEST_TUPLE:
+                root = self.tuple_of(node.elts, scope)
                 break
             elif type(node) in _LITERALS:
                 root = "builtins." + _LITERALS[type(node)] + "()"
@@ -158,19 +177,34 @@ class Meanings:
         path = root + "".join(reversed(steps))
         return path if len(path) <= LONGEST_TEXT else None
 
+    def tuple_of(self, items: list[ast.expr], scope: NameScope) -> str:
+        """Return the path of a tuple whose items are these expressions."""
+        paths = [None if isinstance(item, ast.Starred) else self.spell(item, scope) for item in items]
+        if any(isinstance(item, ast.Starred) for item in items) or not any(paths):
+            return "builtins.tuple()"
+        return self.together("t", [path or "" for path in paths])
+
     def super_path(self, scope: NameScope) -> str | None:
         owner = scope.class_scope
         return f"{self.here}{owner.qual}" if owner is not None else None
 
-    def lookup(self, name: str, scope: NameScope) -> str | None:
-        """Return the path of a bare name in a scope."""
+    @staticmethod
+    def home(name: str, scope: NameScope) -> NameScope | None:
+        """Return the scope that binds a name used in another one; None if no scope of this file does."""
         current: NameScope | None = scope
         while current is not None:
             if current.foreign and name in current.foreign:
                 current = current.foreign[name] or current
             if name in current.binds and (current.kind != "class" or current is scope):
-                return self.meaning(name, current)
+                return current
             current = current.parent
+        return None
+
+    def lookup(self, name: str, scope: NameScope) -> str | None:
+        """Return the path of a bare name in a scope."""
+        home = self.home(name, scope)
+        if home is not None:
+            return self.meaning(name, home)
         if self.stars:
             return f"{self.here}{name}"  # a star import may define it; the resolver falls back to builtins
         return "builtins." + name if name in BUILTINS else None
@@ -220,6 +254,25 @@ class Meanings:
             found = path
         return found
 
+    def one_of(self, binds: list[Binding]) -> str | None:
+        """Return the types that the bindings of an attribute or a variable of a module show; a union if they differ.
+
+        Bindings to values that the file does not determine are left out.
+        """
+        for kind, value, scope in binds:
+            if kind == "annotated":
+                return self.annotation(value, scope)
+        paths: dict[str, None] = {}
+        for kind, value, scope in binds:
+            if kind != "symbol" and not (kind == "assign" and is_none(value)):
+                path = self.bound(kind, value, scope)
+                if path is not None:
+                    paths[path] = None
+        known = [path for path in paths if not path.startswith(("?", "@"))]
+        if len(known) != len(paths) or len(known) > LONGEST_UNION:
+            return None
+        return None if not known else known[0] if len(known) == 1 else self.together("u", known)
+
     def bound(self, kind: str, value: object, scope: NameScope) -> str | None:
         if kind == "assign":
             return self.spell(value, scope)
@@ -230,12 +283,16 @@ class Meanings:
         if kind == "params" or kind == "kwparams":
             item = self.annotation(value, scope) if value is not None else None
             return item and item + ("*" if kind == "params" else "%")
+        if kind == "unpack" and isinstance(value, tuple):
+            source, place, how = value
+            path = self.bound(how, source, scope)
+            return path and f"{path}[{place}]"
         if kind == "iterate":
             path = self.spell(value, scope)
             return path and path + "~"
-        if kind == "enter":
+        if kind in ("enter", "aenter"):
             path = self.spell(value, scope)
-            return path and path + ".__enter__()"
+            return path and f"{path}.__{kind}__()"
         if kind == "except" and value is not None and type(value) is not ast.Tuple:
             path = self.spell(value, scope)
             return path and path + "()"
@@ -244,23 +301,19 @@ class Meanings:
     def annotation(self, node: object, scope: NameScope) -> str | None:
         if node is None:
             return None
-        return annotation_path(node, lambda expr: self.spell(expr, scope))
+        return annotation_path(node, lambda expr: self.spell(expr, scope), self.together)
 
     def local(self, name: str, scope: NameScope) -> tuple[int, bool] | None:
         """Return the function or class of this file that a bare name refers to, and whether it is the only binding."""
-        current: NameScope | None = scope
-        while current is not None:
-            if current.foreign and name in current.foreign:
-                current = current.foreign[name] or current
-            if name in current.binds and (current.kind != "class" or current is scope):
-                key = (current, name)
-                if key not in self.locals:
-                    binds = current.binds[name]
-                    defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
-                    self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
-                return self.locals[key]
-            current = current.parent
-        return None
+        home = self.home(name, scope)
+        if home is None:
+            return None
+        key = (home, name)
+        if key not in self.locals:
+            binds = home.binds[name]
+            defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
+            self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
+        return self.locals[key]
 
 
 def how_sure(sure: bool) -> tuple[int, int]:

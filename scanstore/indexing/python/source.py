@@ -150,6 +150,15 @@ def returns_self(node: ast.FunctionDef | ast.AsyncFunctionDef, self_name: str) -
     return type(last) is ast.Return and type(last.value) is ast.Name and last.value.id == self_name
 
 
+def returns_type_of_self(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether the first argument and the result are annotated with one type variable: ``def f(self: T) -> T``."""
+    first = [*node.args.posonlyargs, *node.args.args][:1]
+    annotation = first[0].annotation if first else None
+    if not isinstance(annotation, ast.Name) or not isinstance(node.returns, ast.Name):
+        return False
+    return annotation.id == node.returns.id
+
+
 # The fields of a node that may contain calls, last first, for each node type without its own handler below.
 CHILDREN: dict[type, tuple[str, ...]] = {}
 

@@ -1,0 +1,88 @@
+"""The interface of a file: the names that other files can see, with the paths of their values.
+
+The interface maps qualified names to entries, which :mod:`scanstore.snapshots.resolver` reads:
+
+===== ==============================================================================================================
+``c`` a class: its ordinal, the paths of its bases, and whether it is a dataclass
+``f`` a function: its ordinal, the path of its result, and flags: ``p`` property, ``w`` context manager
+``v`` a variable: its ordinal, and the path of its value
+``i`` an import: -1, and the path of the target
+``a`` an attribute that only instances have, as ``C().name``: -1, and the path of its value
+``t`` a tuple: -1, and the paths of its items, empty if unknown; its name is no identifier
+``u`` a value that is one of several: -1, and their paths; its name is no identifier
+===== ==============================================================================================================
+
+A path is None if the file does not determine it. A final ``?`` means that the name has other bindings too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
+from scanstore.indexing.python.source import as_written, returns_self, returns_type_of_self
+
+_TRANSPARENT = frozenset(
+    "property cached_property setter getter deleter staticmethod classmethod abstractmethod overload override final"
+    " lru_cache cache wraps no_type_check".split()
+)
+
+
+def describe(
+    meanings: Meanings,
+    interface: dict[str, list[object]],
+    top: NameScope,
+    functions: Sequence[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]],
+    classes: Sequence[NameScope],
+    self_types: dict[tuple[str, str], list[Binding]],
+) -> None:
+    """Add an entry to ``interface`` for each name of the module and of its classes.
+
+    ``functions`` are the scopes of all functions, the scopes that contain them, and their nodes; ``classes`` the scopes
+    of all classes, which have their entries; ``self_types`` the bindings of attributes of ``self``, by class and name.
+    """
+    for inner, scope, node in functions:
+        if inner.class_scope is scope:
+            for arg in [*node.args.posonlyargs, *node.args.args][:1]:
+                if inner.static != "static":
+                    inner.cache[arg.arg] = f"{meanings.here}{scope.qual}" + (
+                        "" if inner.static == "class" else "()"
+                    )
+    for inner, scope, node in functions:
+        returns = meanings.annotation(node.returns, scope)
+        names = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
+        flags = ""
+        if "property" in names or "cached_property" in names or any(n in ("setter", "getter") for n in names):
+            flags += "p"
+        if "contextmanager" in names or "asynccontextmanager" in names:
+            flags += "w"
+        elif any(n not in _TRANSPARENT for n in names):
+            returns = None if "p" not in flags else returns
+        if inner.class_scope is scope and returns_type_of_self(node):
+            returns = "@"
+        elif returns is None and inner.self_name and node.returns is None and returns_self(node, inner.self_name):
+            returns = "@"
+        known = interface.get(inner.qual)
+        if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:
+            continue  # the getter defines the property; its setter comes later
+        interface[inner.qual] = ["f", inner.ordinal, returns, flags]
+    for scope in [top, *classes]:
+        for name, binds in scope.binds.items():
+            qual = qualified(scope, name)
+            symbols = [b[1] for b in binds if b[0] == "symbol"]
+            if any(b[0] in ("def", "class") for b in binds):
+                if has_rivals(binds) and qual in interface:
+                    interface[qual] = [*interface[qual][:4], "?"]
+            elif any(b[0] == "import" for b in binds):
+                interface[qual] = ["i", -1, meanings.meaning(name, scope)]
+            elif symbols:
+                interface[qual] = [
+                    "v",
+                    symbols[0],
+                    meanings.typed([b for b in binds if b[0] != "symbol"]),
+                ]
+    for (owner, attribute), binds in self_types.items():
+        path = meanings.one_of(binds)
+        if path is not None:
+            interface[f"{owner}().{attribute}"] = ["a", -1, path]
