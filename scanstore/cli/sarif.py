@@ -68,7 +68,7 @@ def load(
     gates, severities = gates_of(rule), configuration().severities
     with open_store(create=True) as store:
         if target is None and scan is None:
-            raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
+            raise click.UsageError("give the target of the report: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
         with progress(f"Loading {spoken(file)}", "results") as display:
@@ -161,6 +161,6 @@ def _note_left(told: Dumped, file: str | None) -> None:
         if number:
             note(f"left out: {count(number, what, 'steps of flows' if what.startswith('step') else None)}")
     if told.hidden:
-        note(f"the host will not show {count(told.hidden, 'result')}")
+        note(f"GitHub will not show {count(told.hidden, 'result')}")
     if told.bytes_over:
-        note(f"the host may refuse it: zipped, it is {count(told.bytes_over, 'byte')} too large")
+        note(f"GitHub may refuse the file: zipped, it is {count(told.bytes_over, 'byte')} too large")

@@ -97,7 +97,7 @@ def test_who_decides(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert "say who decides: --by NAME" in run("findings", "comment", "1", "x", code=2).stderr
+    assert "give the author with --by NAME" in run("findings", "comment", "1", "x", code=2).stderr
     assert data(run("findings", "comment", "1", "y", "--by", "eve", "--json"))["note"] == "y"
 
 
@@ -273,7 +273,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     assert run("findings", "list", "--severity", "low", "--status", "fixed").stderr.endswith(none)
     for words in (("--tool", "V"), ("--tool", "V", "--json")):
         refused = run("findings", "list", *words, code=1).stderr
-        assert "the tool 'V' has not looked in" in refused and "its tools are: T, U, scanstore" in refused
+        assert "the tool 'V' has not run for" in refused and "its tools are: T, U, scanstore" in refused
     assert "no scan of" in run("findings", "list", "--file", "nope.py", "--json", code=1).stderr
 
 
