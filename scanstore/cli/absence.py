@@ -1,4 +1,4 @@
-"""The text of an empty answer: it claims absence only where the scan has looked.
+"""The text of an empty answer: it claims absence only if the scan recorded the facts of the question.
 
 A question of which nothing was looked at is not answered: the command ends with 1.
 """

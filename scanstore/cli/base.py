@@ -1,4 +1,4 @@
-"""What every command shares: the groups, the common options, opening the store, and how errors end.
+"""The shared parts of all commands: common options, opening of the store, and the choice of a scan.
 
 Change here how a store is found and opened from the command line and which exception becomes which exit code.
 """

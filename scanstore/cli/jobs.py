@@ -1,4 +1,4 @@
-"""`scanstore jobs`: what waits, runs and is over; adding, cancelling, trying again, and a worker that does the work.
+"""`scanstore jobs`: add, list, cancel, retry and remove jobs, and run a worker.
 
 The work itself is code of the user's: a module with a mapping of job types to functions, imported by name.
 """

@@ -1,4 +1,4 @@
-"""`scanstore models`: the language models that an analysis may ask, and how.
+"""`scanstore models`: the language models of an analysis and their settings.
 
 A key is never printed. It comes from the environment, by name, or over stdin: the command line itself can be seen by
 every user of the machine, and is kept in the shell's history.

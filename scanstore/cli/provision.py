@@ -1,4 +1,4 @@
-"""`scanstore init|seed|health|drop`: a whole store, from its beginning to its end."""
+"""`scanstore init|seed|health|drop`: create, fill, check and delete a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scanstore sarif`: reports of other tools in, and reports for other tools out."""
+"""`scanstore sarif`: load reports of other tools, and write reports for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scanstore dump|load|merge`: a store as text, a store of that text, two stores in one."""
+"""`scanstore dump|load|merge`: write a store as text, load such a text, and merge two stores."""
 
 from __future__ import annotations
 

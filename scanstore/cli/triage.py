@@ -1,4 +1,4 @@
-"""`scanstore findings`, the part that decides: statuses, comments, suppressions and their history.
+"""`scanstore findings`, the decisions: statuses, comments, suppressions and their history.
 
 Every decision has a name to it: that of --by, of $SCANSTORE_USER or of the login.
 """

@@ -1,4 +1,4 @@
-"""`scanstore check|stats|prune|rekey`: is the store well, how large is it, what may go, another key."""
+"""`scanstore check|stats|prune|rekey`: check the store, show its size, remove old rows, and change its key."""
 
 from __future__ import annotations
 

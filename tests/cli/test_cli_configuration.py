@@ -450,7 +450,7 @@ def test_a_wrong_file_is_an_error_that_names_it(run: Run, project: Path, text: s
     run("--help")
     run("--version")
     run("scan", "--help")
-    assert "Made" in run("init", "--db", "named.db").stdout
+    assert "Created" in run("init", "--db", "named.db").stdout
     assert "0 scans" in run("stats", "--db", "named.db").stdout
     done = run("config", "show", code=1)
     assert line in done.stderr and "file\t\twrong\n" in done.stdout
