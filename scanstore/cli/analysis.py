@@ -320,7 +320,7 @@ def risk(scan: str, risk: Risk, pattern: tuple[str, ...]) -> None:
         text = f"{count(files, 'file')} of scan {row.id} {'has' if files == 1 else 'have'} {risk} risk now"
         tell({"scan": row.id, "risk": risk, "files": files}, text if files else ())
         if not files:
-            raise Failure(f"no file of scan {row.id} is like {' or '.join(pattern)}")
+            raise Failure(f"no file of scan {row.id} matches {' or '.join(pattern)}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What every command shares: the groups, the common options, opening the store, and how errors end.
+"""The shared parts of all commands: common options, opening of the store, and the choice of a scan.
 
 Change here how a store is found and opened from the command line and which exception becomes which exit code.
 """
@@ -452,7 +452,7 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
         names = error.candidates
         more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
         shown = ", ".join(map(str, names[:MOST])) + more
-        raise Misuse(f"{len(names):,} targets may be meant; say which one with --target TARGET: {shown}") from None
+        raise Misuse(f"{len(names):,} targets are possible; choose one with --target TARGET: {shown}") from None
 
 
 def is_one_scan(given: str | None) -> bool:

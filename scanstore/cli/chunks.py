@@ -1,4 +1,4 @@
-"""`scanstore chunks`: how the chunks of an analysis stand, which they are, and another try for those that failed."""
+"""`scanstore chunks`: the states and the list of an analysis's chunks, and retries of failed ones."""
 
 from __future__ import annotations
 

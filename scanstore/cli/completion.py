@@ -180,7 +180,7 @@ def install(shell: str) -> None:
         os.makedirs(os.path.dirname(made.path), exist_ok=True)
         with parts.atomic_files.writing(made.path, mode=0o666) as file:
             file.write(made.text.encode())
-    verb = "Already there:" if before == made.text else "Wrote" if before is None else "Updated"
+    verb = "Exists already:" if before == made.text else "Wrote" if before is None else "Updated"
     data = {"shell": shell, "path": made.path, "written": before != made.text, "todo": made.todo}
     tell(data, [plain_text(f"{verb} {made.path}"), plain_text(f"To use it, {made.todo}")])
 

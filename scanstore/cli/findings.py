@@ -1,4 +1,4 @@
-"""`scanstore findings`: findings in full, and their history; deciding about it is in `triage`."""
+"""`scanstore findings`: list, show and compare findings; `triage` has the decisions."""
 
 from __future__ import annotations
 

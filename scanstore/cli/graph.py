@@ -118,7 +118,7 @@ def draw(
     """
     given = {name for name in ("depth", "direction") if context.get_parameter_source(name) is not DEFAULT}
     if root is None and given:
-        raise Misuse(f"--{min(given)} counts from somewhere: add --root SYMBOL")
+        raise Misuse(f"--{min(given)} needs a start: add --root SYMBOL")
     with open_store() as store:
         start: Symbol | str | None = None
         if root is not None and not imports:

@@ -158,7 +158,7 @@ def _refusals() -> Iterator[None]:
         what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
         raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
     except UnicodeEncodeError as error:  # bytes of the command line that are invalid in its encoding
-        raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
+        raise Misuse(f"{ascii(error.object)[:80]} is not valid text; give it in UTF-8") from None
 
 
 def _has_folder() -> bool:

@@ -1,4 +1,4 @@
-"""`scanstore jobs`: what waits, runs and is over; adding, cancelling, trying again, and a worker that does the work.
+"""`scanstore jobs`: add, list, cancel, retry and remove jobs, and run a worker.
 
 The work itself is code of the user's: a module with a mapping of job types to functions, imported by name.
 """
@@ -326,7 +326,7 @@ def _handlers(place: str) -> dict[str, Handler]:
     if not hasattr(found, "keys"):
         module, _, name = place.partition(":")
         example = f"write {name or 'handlers'} = {{'sync': function}}"
-        raise Failure(f"{place} is no mapping; {example}{passed_over(module)}")
+        raise Failure(f"{place} is not a mapping; {example}{passed_over(module)}")
     return dict(found)
 
 
@@ -347,7 +347,7 @@ def prune(older_than: timedelta | None, keep_last: int | None, yes: bool) -> Non
       scanstore jobs prune --older-than 30d --keep-last 100 --yes
     """
     if older_than is None and keep_last is None:
-        raise Misuse("say which: give --older-than, --keep-last or both")
+        raise Misuse("choose the jobs: give --older-than, --keep-last or both")
     with open_store(write=True) as store:
         number = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=not yes)
         if yes or not number:

@@ -1,4 +1,4 @@
-"""`scanstore library`: a media library, synced from a file of records, looked at."""
+"""`scanstore library`: sync a media library from a file of records, list it and count it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scanstore llm`: what the calls of language models came to."""
+"""`scanstore llm`: the usage and cost of language models."""
 
 from __future__ import annotations
 

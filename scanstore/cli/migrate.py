@@ -1,4 +1,4 @@
-"""`scanstore migrate`: the schema of a store, forwards and back."""
+"""`scanstore migrate`: apply and roll back migrations."""
 
 from __future__ import annotations
 

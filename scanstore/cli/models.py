@@ -1,4 +1,4 @@
-"""`scanstore models`: the language models that an analysis may ask, and how.
+"""`scanstore models`: the language models of an analysis and their settings.
 
 A key is never printed. It comes from the environment, by name, or over stdin: the command line itself can be seen by
 every user of the machine, and is kept in the shell's history.
@@ -89,7 +89,7 @@ def _key_from_stdin() -> str:
         key = text_input()
     key = key.strip()
     if not key or not key.isprintable():
-        raise Misuse("stdin holds no key" if not key else "what stdin holds is not a key: it has several lines")
+        raise Misuse("standard input has no key" if not key else "standard input is not a key: it has several lines")
     return str(key)
 
 
@@ -207,7 +207,7 @@ def update(name: str, **given: object) -> None:
     """
     columns_given = _columns(given)
     if not columns_given:
-        raise Misuse("nothing to change; scanstore models update --help lists what can be given")
+        raise Misuse("nothing to change; scanstore models update --help lists the settings")
     with open_store(write=True) as store:
         model = store.llm.update(name, **cast("ModelChanges", columns_given))
         tell(_dict(model), f"Model {model.name}: {_roles(model)}, {_limits(model)}")

@@ -1,4 +1,4 @@
-"""The only way to the terminal: escaping, lists, cards, JSON, and where a file is to be clicked.
+"""All output of commands: escaping, lists, cards, JSON, and paths that a terminal can open.
 
 A command that lists rows calls `listing`, a command that shows one row calls `card`, and any other calls `tell`. With
 `--json`, each of them prints JSON instead.

@@ -316,7 +316,7 @@ def _handler(place: str | None) -> Callable[[object], object] | None:
     found = load_object(place, needs="function", give="MODULE:FUNCTION, such as remote:push")
     if not callable(found):
         module, _, name = place.partition(":")
-        raise Failure(f"{place} is no function; write: def {name}(change): ...{passed_over(module)}")
+        raise Failure(f"{place} is not a function; write: def {name}(change): ...{passed_over(module)}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""`scanstore init|seed|health|drop`: a whole store, from its beginning to its end."""
+"""`scanstore init|seed|health|drop`: create, fill, check and delete a store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def init() -> None:
     """
     new = not os.path.exists(new_store_path())
     with open_store(create=True) as store:
-        tell({"store": store.path, "created": new}, f"{'Made' if new else 'Already there:'} {store.path}")
+        tell({"store": store.path, "created": new}, f"{'Created' if new else 'Exists already:'} {store.path}")
 
 
 @click.command()
@@ -58,7 +58,7 @@ def seed(file: str | None) -> None:
     with open_store(create=True) as store:
         added = seed_db(store, file)
         parts = [count(number, section[:-1]) for section, number in added.items() if number]
-        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all of it is there already")
+        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all rows exist already")
 
 
 @click.command()

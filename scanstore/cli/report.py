@@ -1,4 +1,4 @@
-"""`scanstore report`: a scan's findings, changes and decisions; in CI, whether that is acceptable."""
+"""`scanstore report`: the findings, changes and decisions of a target, and the gates."""
 
 from __future__ import annotations
 

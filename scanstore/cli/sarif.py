@@ -1,4 +1,4 @@
-"""`scanstore sarif`: reports of other tools in, and reports for other tools out."""
+"""`scanstore sarif`: load reports of other tools, and write reports for them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def load(
       semgrep --sarif src/ | scanstore sarif load - --target . --scope src/ --fail-on new-high
     """
     if target is None and scan is None:
-        raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
+        raise click.UsageError("give the target of the report: --target TARGET, or --scan ID")
     gates, severities = gates_of(rule), configuration().severities
     if file != "-" and not os.path.exists(file):  # before a store is created
         raise Failure(f"{file} cannot be read: there is no such file; give the path of a report")
@@ -172,6 +172,6 @@ def _note_left(told: Dumped, file: str | None) -> None:
         if number:
             note(f"left out: {count(number, what, 'steps of flows' if what.startswith('step') else None)}")
     if told.hidden:
-        note(f"the host will not show {count(told.hidden, 'result')}")
+        note(f"GitHub will not show {count(told.hidden, 'result')}")
     if told.bytes_over:
-        note(f"the host may refuse it: zipped, it is {count(told.bytes_over, 'byte')} too large")
+        note(f"GitHub may refuse the file: zipped, it is {count(told.bytes_over, 'byte')} too large")

@@ -130,7 +130,7 @@ def _roots(target: str | None, ctags: str | None) -> list[str]:
         raise click.UsageError("Missing argument 'PATH'.")
     for root in found.roots:
         if not os.path.isdir(root):
-            raise Misuse(f"{found.file}: roots has {root!r}, and there is no such folder; make it, or take it out")
+            raise Misuse(f"{found.file}: roots has {root!r}, but there is no such folder; create it, or correct roots")
     for option, value in (("--target", target), ("--ctags", ctags)):
         if value is not None and len(found.roots) > 1:
             raise Misuse(f"{option} is for one tree, and {found.file} has {len(found.roots):,} roots; give PATH")

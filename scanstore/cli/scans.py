@@ -1,4 +1,4 @@
-"""`scanstore scans`: list, show, compare and remove snapshots; what analyses them is in `analysis`."""
+"""`scanstore scans`: list, show, compare and remove snapshots; `analysis` has the commands that analyse them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scanstore schedules`: jobs that are due again and again."""
+"""`scanstore schedules`: recurring jobs."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, scan
         )
         listing(found, columns)
         if not found:
-            note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
+            note("; ".join([f"no row has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
 
 
 def _unseen(store: Store, kind: SearchKind | None, scan: Scan | None, target: str | None) -> Iterator[str]:

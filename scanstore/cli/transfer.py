@@ -1,4 +1,4 @@
-"""`scanstore dump|load|merge`: a store as text, a store of that text, two stores in one."""
+"""`scanstore dump|load|merge`: write a store as text, load such a text, and merge two stores."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def merge(other: str, timeout: float | None) -> None:
     """
     path = existing_store_path()
     if not os.path.exists(other):
-        raise Failure(f"no store at {other}; give the path of the store to take over")
+        raise Failure(f"no store at {other}; give the path of the store to merge")
     with open_store(write=True) as store:
         with progress(f"Merging {other}", "rows") as display:
             found = store.merge(other, timeout=timeout, progress=display)

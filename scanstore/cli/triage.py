@@ -1,4 +1,4 @@
-"""`scanstore findings`, the part that decides: statuses, comments, suppressions and their history.
+"""`scanstore findings`, the decisions: statuses, comments, suppressions and their history.
 
 Every decision has a name to it: that of --by, of $SCANSTORE_USER or of the login.
 """
@@ -49,7 +49,7 @@ def _author(_: click.Context, __: click.Parameter, value: str | None) -> str:
         try:
             value = getpass.getuser()
         except (KeyError, OSError, ImportError):
-            raise Misuse("this login has no name; say who decides: --by NAME") from None
+            raise Misuse("this login has no name; give the author with --by NAME") from None
     return value
 
 
@@ -78,7 +78,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
     if exact is None or exact.tzinfo is None:
         raise click.BadParameter(f"{value!r} is no time; write 2027-01-31, 30d, 12h or 2027-01-31T12:00:00Z")
     if exact <= datetime.now(UTC):
-        raise Failure(f"--expires is {value}, which is over already; give a later time")
+        raise Failure(f"--expires is {value}, which is in the past; give a later time")
     return exact
 
 

@@ -1,4 +1,4 @@
-"""`scanstore check|stats|prune|rekey`: is the store well, how large is it, what may go, another key."""
+"""`scanstore check|stats|prune|rekey`: check the store, show its size, remove old rows, and change its key."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def prune(
       scanstore prune --older-than 90d --keep-last 5 --yes
     """
     if older_than is None and keep_last is None:
-        raise Misuse("say how much is to stay: give --older-than, --keep-last or both")
+        raise Misuse("choose the rows: give --older-than, --keep-last or both")
     if dry_run and yes:
         raise Misuse("give --dry-run or --yes, not both")
 
@@ -239,7 +239,7 @@ def _pruned_lines(done: Pruned) -> Iterator[str]:
         if number
     ]
     for scan, table in done.held.items():
-        note(f"left: scan {scan}; rows of {table} point at it")
+        note(f"kept: scan {scan}; rows of {table} refer to it")
     if not parts:
         yield "Nothing to remove"
     elif done.dry_run:

@@ -1,4 +1,4 @@
-"""Dump and load: a whole store as JSON Lines, to keep, to compare, to read with other tools, and to make a store of.
+"""Dump and load: write a whole store as JSON Lines, and create a store from such a dump.
 
 The first line says which format and schema it is, a line with a table's name and columns stands before its rows, each
 row is one array, and the last line counts them, so that a file which was cut off is noticed. Nothing in it tells when

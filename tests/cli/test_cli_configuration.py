@@ -386,7 +386,7 @@ def test_a_store_above_is_not_destroyed_by_accident(run: Run, project: Path, nam
 def test_init_makes_a_store_here(run: Run, project: Path) -> None:
     above = make(project / "scanstore.db")
     done = run("init")
-    assert done.stdout == f"Made {Path('scanstore.db').absolute()}\n"
+    assert done.stdout == f"Created {Path('scanstore.db').absolute()}\n"
     assert one_line(done) == f"{above} is left alone; commands in this folder use the new store from now on"
     run("settings", "set", "where", "here")
     assert used(run) == "here" and used(run, "--db", str(above)) == str(above)
@@ -457,7 +457,7 @@ def test_a_wrong_file_is_an_error_that_names_it(run: Run, project: Path, text: s
     run("--help")
     run("--version")
     run("scan", "--help")
-    assert "Made" in run("init", "--db", "named.db").stdout
+    assert "Created" in run("init", "--db", "named.db").stdout
     assert "0 scans" in run("stats", "--db", "named.db").stdout
     done = run("config", "show", code=1)
     assert line in done.stderr and "file\t\twrong\n" in done.stdout
@@ -570,7 +570,7 @@ def test_roots_of_scan(run: Run, project: Path) -> None:
         assert f"{option} is for one tree, and {file} has 2 roots; give PATH" in line
     file.write_text('[tool.scanstore]\nroots = ["src", "gone"]')
     line = one_line(run("scan", code=2))
-    assert f"{file}: roots has '{project / 'gone'}', and there is no such folder" in line
+    assert f"{file}: roots has '{project / 'gone'}', but there is no such folder" in line
     assert not Path("scanstore.db").exists()
     file.write_text("[tool.scanstore]")
     assert "Missing argument 'PATH'." in run("scan", code=2).stderr
