@@ -646,7 +646,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_the_command_line(run: Callable[..., Any], tmp_path: Path) -> None:
-    assert "say what the report is about" in run("sarif", "load", "one.sarif", code=2).stderr
+    assert "give the target of the report" in run("sarif", "load", "one.sarif", code=2).stderr
     assert "there is no such file" in run("sarif", "load", "one.sarif", "--target", "t", code=1).stderr
     assert not (tmp_path / "scanstore.db").exists()
     (tmp_path / "one.sarif").write_text(json.dumps(report(result(1), result(2), 42)))
