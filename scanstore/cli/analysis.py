@@ -66,7 +66,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
     "--enrichers", "enricher_concurrency", type=click.IntRange(min=1), metavar="N",
     help="Maximum verified findings leased at the same time.",
 )
-@click.option("--analyzer", "primary_analyzer", metavar="MODEL", help="The model that looks first.")
+@click.option("--analyzer", "primary_analyzer", metavar="MODEL", help="The model that analyses the chunks.")
 @click.option("--retry-delay", type=click.FloatRange(min=0), metavar="S", help="Seconds before the first retry.")
 @click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Retries after the first try.")
 @click.option(
