@@ -1,4 +1,4 @@
-"""scanstore: one SQLite file that remembers what your scanners saw, and what you decided about it."""
+"""scanstore: keep the results of your scanners, and your decisions about them, in one SQLite file."""
 
 from __future__ import annotations
 

@@ -537,6 +537,6 @@ def test_the_command_line_prints_and_escapes(tmp_path: Path, tree: Path) -> None
         len(json.loads(run(main, ["findings", "search", "--db", path, "--json", "--scan", "1", "zebra"]).stdout)) == 1
     )
     nothing = run(main, ["search", "--db", path, '"'])
-    assert nothing.exit_code == 0 and nothing.stdout == "" and "nothing has the words" in nothing.stderr
+    assert nothing.exit_code == 0 and nothing.stdout == "" and "no row has the words" in nothing.stderr
     assert run(main, ["search", "--db", path]).exit_code == 2
     assert run(main, ["search", "--db", path, "--target", "nowhere", "x"]).exit_code == 1

@@ -327,6 +327,8 @@ def test_the_current_folder_may_be_gone(run: Run, two: Store, tmp_path: Path, mo
     for args, code in ((("--target", str(tmp_path / "a")), 0), (("--scan", "1", "--file", "mod.py"), 0), ((), 2)):
         said = CliRunner().invoke(main, ["symbols", "find", "only_in_a", *args])
         assert (said.exit_code, bool(said.stdout)) == (code, code == 0), said.output
+    said = CliRunner().invoke(main, ["symbols", "find", "only_in_a", "--target", "elsewhere"])
+    assert said.exit_code == 1 and "the current folder was deleted" in said.stderr
 
 
 def test_the_root_of_the_latest_scan_is_that_of_a_target(run: Run, two: Store, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 def pyright(folder: Path, **options: object) -> list[str]:
-    """Return the errors of Pyright in the scripts of a folder, one a line."""
+    """Return the errors of Pyright in the scripts of a folder, one per line."""
     needs.package("pyright", "test")
     settings = {**SETTINGS, "include": ["."], "extraPaths": [str(ROOT)], **options}
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")

@@ -47,10 +47,10 @@ Start here:
   scanstore symbols callers NAME
 
 \b
-Exit codes: 0 fine, 1 a problem was found or something failed, 2 wrong usage, 130 interrupted.
-The store is the file of --db, else of $SCANSTORE_DB, of $DATABASE_URL, of the configuration (scanstore.toml, or
-[tool.scanstore] in pyproject.toml), else the nearest scanstore.db from the current folder upwards. `scanstore config
-show` says which. The key of an encrypted store is taken from $SCANSTORE_KEY. NO_COLOR=1 turns colours off.
+Exit codes: 0 success, 1 a problem was found or the command failed, 2 wrong usage, 130 interrupted.
+The store is named by --db, else by $SCANSTORE_DB, $DATABASE_URL or the configuration (scanstore.toml, or
+[tool.scanstore] in pyproject.toml). Otherwise it is the nearest scanstore.db from the current folder upwards.
+`scanstore config show` prints it. $SCANSTORE_KEY is the key of an encrypted store. NO_COLOR=1 turns colours off.
 
 Shell completion: scanstore completion install
 """

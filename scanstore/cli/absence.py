@@ -1,4 +1,4 @@
-"""The text of an empty answer: it claims absence only where the scan has looked.
+"""The text of an empty answer: it claims absence only if the scan recorded the facts of the question.
 
 A question of which nothing was looked at is not answered: the command ends with 1.
 """
@@ -70,7 +70,7 @@ def known_tool(store: Store, target: str, tool: str | None) -> None:
     )
     tools = sorted({parts.looks.OWN, *(row.tool for found in rows for row in found)})
     if tool not in tools:
-        raise Failure(f"the tool {tool!r} has not looked in {target}; its tools are: {', '.join(tools)}")
+        raise Failure(f"the tool {tool!r} has not run for {target}; its tools are: {', '.join(tools)}")
 
 
 def reported_file(store: Store, target: str, path: str | None) -> None:
@@ -98,7 +98,7 @@ def limits(store: Store, scan: Scan, kind: str, empty: str = "", *, path: str | 
     if empty:
         note(found.after(empty))
     elif found.text:
-        note(f"not part of this: {found.text}")
+        note(f"not included: {found.text}")
 
 
 def nothing_in(store: Store, scan: Scan, path: str, message: str) -> None:
@@ -106,5 +106,5 @@ def nothing_in(store: Store, scan: Scan, path: str, message: str) -> None:
     models = parts.models
     row = models.ScanFile.get(models.ScanFile.scan == scan, models.ScanFile.file_path == path)
     if row.error is not None:
-        raise Failure(f"{path} was not looked at in scan {scan.id}: {row.error}")
+        raise Failure(f"{path} was not read in scan {scan.id}: {row.error}")
     limits(store, scan, "imports", message, path=path)

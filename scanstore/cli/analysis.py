@@ -46,25 +46,41 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 
 @click.command()
 @scan_argument
-@click.option("--mode", "analysis_mode", type=click.Choice(MODES), help="Wait for verifiers, or only for chunks.")
-@click.option("--scope", type=click.Choice(SCOPES), help="All chunks, or those the scan before did not have.")
-@click.option("--concurrency", "scanner_concurrency", type=click.IntRange(min=1), metavar="N", help="Chunks at once.")
-@click.option("--verifiers", "verifier_concurrency", type=click.IntRange(min=1), metavar="N", help="Drafts at once.")
 @click.option(
-    "--enrichers", "enricher_concurrency", type=click.IntRange(min=1), metavar="N", help="Verified findings at once."
+    "--mode", "analysis_mode", type=click.Choice(MODES),
+    help="Complete the scan after verification, or (primary_only) after the chunks.",
+)  # fmt: skip
+@click.option(
+    "--scope", type=click.Choice(SCOPES),
+    help="All chunks, or only those that the previous scan did not have.",
+)  # fmt: skip
+@click.option(
+    "--concurrency", "scanner_concurrency", type=click.IntRange(min=1), metavar="N",
+    help="Maximum chunks leased at the same time.",
+)  # fmt: skip
+@click.option(
+    "--verifiers", "verifier_concurrency", type=click.IntRange(min=1), metavar="N",
+    help="Maximum drafts leased at the same time.",
+)  # fmt: skip
+@click.option(
+    "--enrichers", "enricher_concurrency", type=click.IntRange(min=1), metavar="N",
+    help="Maximum verified findings leased at the same time.",
 )
-@click.option("--analyzer", "primary_analyzer", metavar="MODEL", help="The model that looks first.")
+@click.option("--analyzer", "primary_analyzer", metavar="MODEL", help="The model that analyses the chunks.")
 @click.option("--retry-delay", type=click.FloatRange(min=0), metavar="S", help="Seconds before the first retry.")
-@click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Tries after the first.")
-@click.option("--max-lost", type=click.IntRange(min=0), metavar="N", help="Lost leases that a row survives.")
-@click.option("--pause-after", callback=_limit, metavar="N|none", help="Errors in a row that pause it.")
+@click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Retries after the first try.")
+@click.option(
+    "--max-lost", type=click.IntRange(min=0), metavar="N",
+    help="Times that a row may lose its lease before it fails.",
+)  # fmt: skip
+@click.option("--pause-after", callback=_limit, metavar="N|none", help="Consecutive errors that pause the analysis.")
 @basic_options
 @kept()
 def analyze(scan: str | None, **given: Any) -> None:
-    """Start the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
+    """Start the analysis of a scan. SCAN is an id or a target, by default the target of the current folder.
 
-    Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with
-    store.chunks.work(SCAN). May be repeated: given settings are changed, all others stay.
+    Your scripts do the work: they claim chunks with store.chunks.work(SCAN). You can repeat the command: given
+    settings are changed, all others stay.
 
     \b
     Example:
@@ -96,7 +112,7 @@ def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
 
 @click.command()
 @scan_argument
-@click.option("--watch", is_flag=True, help="Go on until it is completed, paused, cancelled or failed.")
+@click.option("--watch", is_flag=True, help="Continue until the analysis is completed, paused, cancelled or failed.")
 @click.option(
     "--interval",
     type=float,
@@ -104,15 +120,15 @@ def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
     default=1.0,
     show_default=True,
     metavar="S",
-    help="Seconds between looks.",
+    help="Seconds between updates.",
 )
 @basic_options
 @click.pass_context
 def progress(context: click.Context, scan: str | None, watch: bool, interval: float) -> None:
-    """Show the progress of an analysis. SCAN is an id or a target, by default the one that the current folder is in.
+    """Show the progress of an analysis. SCAN is an id or a target, by default the target of the current folder.
 
-    With --watch, a terminal is redrawn in place, and anything else gets a line for each change (with --json, a line of
-    JSON). It ends with 0 when the analysis is completed, and with 1 when it is paused, cancelled or failed.
+    With --watch, a terminal is redrawn in place; in a pipe or a file, each change is a line (with --json, a line of
+    JSON). The exit code is 0 when the analysis is completed, and 1 when it is paused, cancelled or failed.
 
     \b
     Example:
@@ -217,7 +233,7 @@ def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
             tell(row, f"Scan {row.id} of {row.target} is {row.status}")
 
     if reasoned:
-        turn = click.option("--reason", help="Kept with the scan, and shown with it.")(turn)
+        turn = click.option("--reason", help="The reason, which is stored and shown with the scan.")(turn)
     return click.command(verb, help=text)(click.argument("scan")(turn))
 
 
@@ -235,9 +251,7 @@ pause = _turn(
 )
 resume = _turn(
     "resume",
-    """Resume a paused analysis.
-
-    It was paused or cancelled, or has failed.
+    """Resume a paused analysis. Cancelled and failed analyses can be resumed too.
 
     \b
     Example:
@@ -249,7 +263,7 @@ cancel = _turn(
     "cancel",
     """Cancel an analysis. No more work of the scan is handed out.
 
-    Work already handed out can still be completed. To take it back: scanstore scans resume.
+    Work already handed out can still be completed. `scanstore scans resume` continues the analysis.
 
     \b
     Example:
@@ -262,13 +276,13 @@ cancel = _turn(
 @click.command()
 @click.argument("scan")
 @click.option("--to", type=click.Choice(STEPS), required=True, help="The step to go back to.")
-@click.option("--failed-only", is_flag=True, help="Only what failed in it.")
+@click.option("--failed-only", is_flag=True, help="Only the items that failed in this step.")
 @basic_options
 @kept()
 def rerun(scan: str, to: AnalysisStep, failed_only: bool) -> None:
     """Run a step of an analysis again.
 
-    What follows from it is done again too. Nothing is deleted, and answers that are known need not be paid again.
+    The steps after it run again too. Nothing is deleted, and cached answers are reused.
 
     \b
     Example:
@@ -293,8 +307,8 @@ def rerun(scan: str, to: AnalysisStep, failed_only: bool) -> None:
 def risk(scan: str, risk: Risk, pattern: tuple[str, ...]) -> None:
     """Set the risk of files. It decides the order in which they are analysed.
 
-    Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when
-    there are none.
+    PATTERN selects files, as in .gitignore. Chunks of files with high risk are handed out first, those with low risk
+    last. The exit code is 1 if no file matches.
 
     \b
     Example:
@@ -306,14 +320,14 @@ def risk(scan: str, risk: Risk, pattern: tuple[str, ...]) -> None:
         text = f"{count(files, 'file')} of scan {row.id} {'has' if files == 1 else 'have'} {risk} risk now"
         tell({"scan": row.id, "risk": risk, "files": files}, text if files else ())
         if not files:
-            raise Failure(f"no file of scan {row.id} is like {' or '.join(pattern)}")
+            raise Failure(f"no file of scan {row.id} matches {' or '.join(pattern)}")
 
 
 @click.command()
 @basic_options
 @kept("freed work stays free, and the next recover frees the rest")
 def recover() -> None:
-    """Free the work of dead processes and expired leases. Workers do it too, when they look for work.
+    """Free the work of dead processes and expired leases. Workers do this too when they claim work.
 
     \b
     Example:

@@ -22,16 +22,19 @@ MOST = 20  # ranges of pages that are listed
 
 @click.command()
 @click.argument("path", required=False)
-@click.option("--folder", metavar="FOLDER", help="Where to put it, under a name with the time. [default: beside]")
-@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep only so many of these copies.")
+@click.option(
+    "--folder", metavar="FOLDER",
+    help="Folder of a copy whose name contains the time. [default: that of the store]",
+)  # fmt: skip
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep only the N newest of these copies.")
 @click.option("--verify/--no-verify", default=True, help="Read the copy again and check its structure. [default: on]")
 @basic_options
 @kept("an unfinished copy was removed")
 def backup(path: str | None, folder: str | None, keep: int | None, verify: bool) -> None:
     """Copy the store while others use it.
 
-    The copy at PATH is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name
-    with the time in it; --keep counts only these.
+    The copy at PATH has the state of one moment and is verified; a failed backup leaves no copy. Without PATH, the
+    name of the copy contains the time; --keep counts only such copies.
 
     \b
     Example:
@@ -51,8 +54,8 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
 def restore(copy: str) -> None:
     """Restore the store from COPY, which `scanstore backup` has made.
 
-    The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere. One that
-    is above the current folder must be named with --db.
+    The copy is verified first. The replaced file is kept beside the store. The store must not be open anywhere. A
+    store above the current folder must be named with --db.
 
     \b
     Example:
@@ -79,7 +82,7 @@ def restore(copy: str) -> None:
 def vacuum() -> None:
     """Shrink the file to the size of its content.
 
-    Needs free space: twice what will be left, beside the store and for temporary files.
+    It needs free space of the final size twice: beside the store, and for temporary files.
 
     \b
     Example:
@@ -120,10 +123,10 @@ def _tell(path: str, done: Compacted) -> None:
 def repair(context: click.Context, damaged: str, new: str) -> None:
     """Save the rows that are left in a damaged store.
 
-    All rows of DAMAGED, and of its log, that can be read go into a new store at NEW. Ends with 1 unless every page
-    was read and every table found; the pages that were not read and the tables that may have lost rows are named.
-    DAMAGED is not changed and may also be a log that was set aside (NAME-wal.orphaned). Of an encrypted store,
-    $SCANSTORE_KEY is the key, and that of the new one.
+    All readable rows of DAMAGED and its log are written to a new store at NEW. The exit code is 0 if every page was
+    read and every table was found, else 1; unread pages and tables that may have lost rows are listed. DAMAGED stays
+    unchanged. It may also be an orphaned log (NAME-wal.orphaned). $SCANSTORE_KEY is the key of an encrypted store and
+    of the new one.
 
     \b
     Example:

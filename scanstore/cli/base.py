@@ -1,4 +1,4 @@
-"""What every command shares: the groups, the common options, opening the store, and how errors end.
+"""The shared parts of all commands: common options, opening of the store, and the choice of a scan.
 
 Change here how a store is found and opened from the command line and which exception becomes which exit code.
 """
@@ -76,7 +76,7 @@ verbose_option = click.option(
     count=True,
     expose_value=False,
     callback=_be_verbose,
-    help="Log to stderr what the store does; -vv logs every statement.",
+    help="Log the operations of the store to stderr; -vv logs every SQL statement.",
 )
 
 
@@ -101,7 +101,7 @@ _db_option = click.option(
     metavar="FILE",
     expose_value=False,
     callback=_remember(_DB),
-    help="The store. [default: that of $SCANSTORE_DB, of $DATABASE_URL, of the configuration, else the nearest"
+    help="Path of the store. [default: $SCANSTORE_DB, else $DATABASE_URL, else the configuration, else the nearest"
     f" {DEFAULT_STORE} upwards]",
 )
 _quiet_option = click.option(
@@ -128,7 +128,7 @@ target_option = click.option(
     metavar="TARGET",
     expose_value=False,
     callback=_remember(_TARGET),
-    help="The name or folder of a target. [default: the one that the current folder is in]",
+    help="The name or folder of a target. [default: the target of the current folder]",
 )
 
 
@@ -170,16 +170,16 @@ def _rows_options(
     return [
         option("--columns", CHOSEN, f"Print these columns only: {', '.join(columns)}.", **names),
         option("--sort", SORTED, "Sort by these columns; -NAME reverses the order.", **names),
-        option("--limit", LIMIT, "At most this many.", metavar="N", type=number, default=limit, show_default=True),
-        option("--csv", SEPARATED, "Print CSV with a head instead.", flag_value=",", type=click.UNPROCESSED),
-        option("--tsv", SEPARATED, "Print TSV with a head instead.", flag_value="\t", type=click.UNPROCESSED),
+        option("--limit", LIMIT, "Print at most N rows.", metavar="N", type=number, default=limit, show_default=True),
+        option("--csv", SEPARATED, "Print CSV with a header instead.", flag_value=",", type=click.UNPROCESSED),
+        option("--tsv", SEPARATED, "Print TSV with a header instead.", flag_value="\t", type=click.UNPROCESSED),
     ]
 
 
 def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]:
     """Return `--limit`, as the argument `limit`."""
     number = click.IntRange(min=1)
-    text = "At most this many."
+    text = "Print at most N rows."
     return click.option("--limit", type=number, default=default, show_default=True, metavar="N", help=text)
 
 
@@ -208,7 +208,10 @@ def scan_argument(command: Decorated) -> Decorated:
             raise Misuse(f"SCAN and --scan are both given, {scan} and {scan_too}; give one of them")
         return command(*args, scan=scan_too if scan is None else scan, **options)
 
-    merged = click.option("--scan", "scan_too", metavar="SCAN", help="The same as the argument.")(target_option(merged))
+    merged = click.option(
+        "--scan", "scan_too", metavar="SCAN",
+        help="Another way to give the argument SCAN.",
+    )(target_option(merged))
     return cast(Decorated, click.argument("scan", metavar="[SCAN]", required=False)(merged))
 
 
@@ -449,7 +452,7 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
         names = error.candidates
         more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
         shown = ", ".join(map(str, names[:MOST])) + more
-        raise Misuse(f"{len(names):,} targets may be meant; say which one with --target TARGET: {shown}") from None
+        raise Misuse(f"{len(names):,} targets are possible; choose one with --target TARGET: {shown}") from None
 
 
 def is_one_scan(given: str | None) -> bool:

@@ -1,7 +1,7 @@
-"""The values that a shell may offer for a parameter: names and ids that the store has.
+"""The values that a shell offers for a parameter: names and ids from the store.
 
-A completion reads only: it makes, migrates and writes no store, prints nothing, and offers nothing where the store
-cannot be read at once. Change here: the values of each kind of parameter, and the text beside a value.
+A completion only reads: it never creates, migrates or changes a store, and it prints nothing. It offers no values if
+the store cannot be read at once. Change here: the values of each kind of parameter, and the text beside a value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MOST = 50  # values that are offered
 LOOKED_AT = 500  # rows, the newest, that are compared with the beginning of an id
-SECONDS = 0.3  # for which a completion waits for a lock, and then for its answer
+SECONDS = 0.3  # the time limit for a lock, and then for the answer
 LAST = "\U0010ffff"  # the character after all others
 LONGEST = 60  # characters of a help text
 
@@ -43,7 +43,7 @@ Find: TypeAlias = "Callable[[Store, click.Context, str], Iterable[Candidate]]"
 
 
 def offered(find: Find, context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Return the values that begin like this, at most 50; none if anything is wrong."""
+    """Return at most 50 values with this beginning. After any error the list is empty."""
     try:
         with _silent(), context.scope(cleanup=False), _opened() as store:
             return list(_items(find(store, context, incomplete), incomplete))
@@ -65,7 +65,7 @@ def _items(found: Iterable[Candidate], incomplete: str) -> Iterator[CompletionIt
 
 
 def _is_safe(text: str) -> bool:
-    """Whether a text can be typed as it is: strangers may have named it."""
+    """Return whether a text is safe to type. Names in a store may come from untrusted sources."""
     return bool(text) and not text.startswith("-") and text.isprintable() and plain_text(text) == text
 
 
@@ -76,7 +76,7 @@ def _help(about: object) -> str | None:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Drop what would be printed between the words that the user is typing."""
+    """Discard all output, which would appear between the words that the user is typing."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -115,7 +115,7 @@ def scan_ids(store: Store, _: click.Context, __: str) -> Iterator[Candidate]:
 
 
 def scans(store: Store, context: click.Context, incomplete: str) -> Iterable[Candidate]:
-    """What names a scan: its id, or a target for its latest."""
+    """The ids of scans, and the targets, which stand for their latest scans."""
     return chain(scan_ids(store, context, incomplete), targets(store, context, incomplete))
 
 
@@ -129,7 +129,7 @@ def _scan(store: Store, context: click.Context) -> Scan:
 
 
 def symbols(store: Store, context: click.Context, incomplete: str) -> Iterator[Candidate]:
-    """Symbols by the beginning of their names; without one there are too many."""
+    """Symbols by the beginning of their names. Without a beginning none is offered, because there are too many."""
     if incomplete:
         scan = _scan(store, context)
         for row in store.symbols.find(incomplete, scan=scan, match="prefix", limit=2 * MOST):
@@ -158,7 +158,7 @@ def chunks(store: Store, context: click.Context, _: str) -> Iterator[Candidate]:
 
 
 def _numbered(model: type[Numbered], incomplete: str, *columns: str) -> Iterator[Any]:
-    """Return rows whose id begins like this, the newest first."""
+    """Return rows whose id has this beginning, the newest first."""
     fields: Any = model._meta.fields
     key: Any = fields["id"]
     query: Any = model.select(key, *(fields[name] for name in columns)).order_by(key.desc()).limit(MOST)
@@ -187,7 +187,8 @@ def plans(_: Store, __: click.Context, incomplete: str) -> Iterator[Candidate]:
 
 
 def _argument(context: click.Context, place: int) -> str:
-    """Return an argument of a command; behind an option that still lacks its value, arguments are not parsed yet."""
+    """Return an argument of a command. While an option lacks its value, click leaves the arguments unparsed in
+    ``context.args``."""
     names = [str(each.name) for each in context.command.params if isinstance(each, click.Argument)]
     given = context.params.get(names[place])
     return str(context.args[place] if given is None else given)
@@ -262,7 +263,7 @@ def scenes(store: Store, _: click.Context, __: str) -> Iterator[Candidate]:
 
 
 def named(kind: str) -> Find:
-    """Return what finds the names of performers, tags or studios."""
+    """Return a function that finds the names of performers, tags or studios."""
 
     def find(store: Store, _: click.Context, __: str) -> Iterator[Candidate]:
         names: Callable[..., Iterable[Any]] = store.library.names
@@ -271,11 +272,11 @@ def named(kind: str) -> Find:
     return find
 
 
-# Words that rows have
+# Distinct values of columns
 
 
 def _words(*columns: str) -> Find:
-    """Return what finds the different values of columns, each written as `Model.column`."""
+    """Return a function that finds the distinct values of columns, each written as `Model.column`."""
 
     def find(_: Store, __: click.Context, incomplete: str) -> Iterator[Candidate]:
         for column in columns:

@@ -1,4 +1,4 @@
-"""`scanstore chunks`: how the chunks of an analysis stand, which they are, and another try for those that failed."""
+"""`scanstore chunks`: the states and the list of an analysis's chunks, and retries of failed ones."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def not_begun(scan: Scan) -> Failure:
 @chunks.command()
 @common
 def state(scan: str | None) -> None:
-    """Show how many chunks are ready, delayed, leased, done, failed and skipped, and when the next one is due.
+    """Count the chunks that are ready, delayed, leased, done, failed and skipped.
 
-    Nothing ready does not mean finished: the last line says so.
+    It shows when the next chunk is due, too. The last line says whether the stage is finished: without ready chunks,
+    others may still be delayed or leased.
 
     \b
     Example:
@@ -68,8 +69,8 @@ def _state_lines(scan: Scan, found: State, due: str | None) -> Iterator[str]:
 
 
 @chunks.command("list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
-@click.option("--file", metavar="FILE", help="Only those of this file of the scan.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only chunks with this status.")
+@click.option("--file", metavar="FILE", help="Only chunks of this file of the scan.")
 @rows_options("id", "place", "part", "status", "remark")
 @common
 def list_(status: ChunkStatus | None, file: str | None, scan: str | None) -> None:
@@ -109,9 +110,9 @@ def _remark(chunk: ScanFileChunk) -> str:
 @common
 @kept()
 def retry(chunk: tuple[int, ...], scan: str | None) -> None:
-    """Retry failed chunks, those with the ids CHUNK, by default all of a scan.
+    """Retry the failed chunks with the ids CHUNK, by default all failed chunks of a scan.
 
-    Each gets its full number of tries again.
+    Each chunk gets its full number of tries again.
 
     \b
     Example:

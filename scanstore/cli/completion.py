@@ -1,6 +1,6 @@
-"""`scanstore completion`: the shell completes commands, options, and names and ids that the store has.
+"""`scanstore completion`: shell completion of commands, options, and the names and ids in the store.
 
-Change here: which parameter has which values, and where the script of each shell is written.
+Change here: the values of each parameter, and the place of each shell's script.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ PATHS = {
 
 
 def attach(command: click.Command, path: str = "") -> None:
-    """Give the parameters of a command, and of all below it, the values that the shell offers."""
+    """Attach completion values to the parameters of a command and of its subcommands."""
     for parameter in command.params:
         names = (f"{path} {parameter.name}".strip(), str(parameter.name))
         find = next((FINDS[name] for name in names if name in FINDS), None)
@@ -86,7 +86,7 @@ def _path(kind: str, _: click.Context, incomplete: str) -> list[CompletionItem[s
 
 
 class Script(NamedTuple):
-    """The script of a shell: where it belongs, its text, and what the user still has to do."""
+    """The script of a shell: its path, its text, and the remaining step for the user."""
 
     shell: str
     path: str
@@ -110,7 +110,7 @@ def script(shell: str) -> Script:
 
 
 def _place(shell: str) -> tuple[str, str]:
-    """Return the path that a shell loads completions from, and what must be done for that."""
+    """Return the path from which a shell loads completions, and the step that enables it."""
     data, config = _base("XDG_DATA_HOME", "~/.local/share"), _base("XDG_CONFIG_HOME", "~/.config")
     if shell == "bash":
         path = os.path.join(data, "bash-completion", "completions", NAME)
@@ -143,12 +143,12 @@ def _here(path: str) -> str | None:
 
 
 def _shell(_: click.Context, __: click.Parameter, value: str | None) -> str:
-    """The given shell, else that of the login."""
+    """Return the given shell, else that of `$SHELL`."""
     if value is not None:
         return value
     name = os.path.basename(os.environ.get("SHELL", ""))
     if name not in SHELLS:
-        raise Misuse(f"$SHELL is {name or 'not set'}; say which shell: {', '.join(SHELLS)}")
+        raise Misuse(f"$SHELL is {name or 'not set'}; name the shell: {', '.join(SHELLS)}")
     return name
 
 
@@ -166,7 +166,8 @@ def completion() -> None:
 def install(shell: str) -> None:
     """Install the completion for SHELL: bash, zsh or fish, by default that of $SHELL.
 
-    The script is written where the shell looks for it. A file that this command has not written is left alone.
+    The script is written to the folder in which the shell looks for it. Files that this command has not written are
+    not overwritten.
 
     \b
     Example:
@@ -179,7 +180,7 @@ def install(shell: str) -> None:
         os.makedirs(os.path.dirname(made.path), exist_ok=True)
         with parts.atomic_files.writing(made.path, mode=0o666) as file:
             file.write(made.text.encode())
-    verb = "Already there:" if before == made.text else "Wrote" if before is None else "Updated"
+    verb = "Exists already:" if before == made.text else "Wrote" if before is None else "Updated"
     data = {"shell": shell, "path": made.path, "written": before != made.text, "todo": made.todo}
     tell(data, [plain_text(f"{verb} {made.path}"), plain_text(f"To use it, {made.todo}")])
 
@@ -218,12 +219,12 @@ def remove(shell: str) -> None:
 
 
 def _register() -> None:
-    """Replace the answers for bash by answers in which names with spaces and colons stay whole."""
+    """Register completions for bash that keep names with spaces and colons whole."""
     from click.shell_completion import BashComplete, ShellComplete, add_completion_class, split_arg_string
 
     class Bash(BashComplete):
         name = "bash"
-        begun = ""  # what of the current word bash will keep, because a colon ends a word there
+        begun = ""  # the part of the current word that bash keeps, because a colon ends a word in bash
 
         def source(self) -> str:
             return ShellComplete.source(self)  # without a subprocess that asks for the version of bash
@@ -250,7 +251,7 @@ def _register() -> None:
 
 
 def prepare(command: click.Command) -> None:
-    """Give the whole command line its completions."""
+    """Attach completions to the whole command line."""
     attach(command)
     if VARIABLE in os.environ:
         _register()

@@ -1,4 +1,4 @@
-"""`scanstore config`: the values that commands start from, and where each comes from."""
+"""`scanstore config`: the values of the configuration, each with its source."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def config() -> None:
 def show(context: click.Context) -> None:
     """List each value with its source: an option, the environment, a file or the default.
 
-    The first row is the store that a command in this folder uses, and why. Ends with 1 when something is wrong with the
-    configuration.
+    The first row is the store that a command in this folder uses, with the reason. The exit code is 1 if the
+    configuration is wrong.
 
     \b
     Example:

@@ -1,11 +1,12 @@
 """The configuration file of a project: `scanstore.toml`, or the table `[tool.scanstore]` of `pyproject.toml`.
 
-The nearest one counts, alone, looked for as `scanstore.cli.discovery` says. It is never read from a scanned path. All
-of it is checked before any of it is used: a wrong key or value is an error, because a gate that is silently left out
+Only the nearest file is used; `scanstore.cli.discovery` finds it. It is never read from a scanned path. The whole
+file is checked before any value is used: a wrong key or value is an error, because a gate that is silently left out
 would pass.
 
-The file may be a stranger's, such as that of a cloned repository. So it names no code, nothing in it is executed or
-expanded, and its paths stay in its own folder, links included. Change here: the keys and their values.
+The file may come from an untrusted source, such as a cloned repository. So it names no code, nothing in it is
+executed or expanded, and its paths cannot leave its folder, not even by links. Change here: the keys and their
+values.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Refused(Exception):
 class ProjectConfiguration(NamedTuple):
     """The values of a file. Without a file, all values are empty.
 
-    Paths are absolute. `above` is whether the file is above the current folder, `passed` are the reasons why files of
-    other users were not read, and `keys` are those that the file has.
+    Paths are absolute. `above` is true if the file is above the current folder. `passed` has the reasons why files of
+    other users were not read. `keys` are the keys of the file.
     """
 
     file: str | None = None
@@ -59,7 +60,7 @@ class ProjectConfiguration(NamedTuple):
 def read() -> ProjectConfiguration:
     """Return the configuration for the current folder. Raises Refused."""
     passed = []
-    for candidate in files(*NAMES):
+    for candidate in files(*NAMES, broken=NAMES[0]):
         if candidate.stranger:
             if _mentions_scanstore(candidate.path):
                 remedy = "give its values as options, or take it over with chown"
@@ -77,7 +78,7 @@ def read() -> ProjectConfiguration:
 
 
 def _table(candidate: Candidate) -> Mapping[str, object] | None:
-    """Return the keys of a file; None for a pyproject.toml that has none for scanstore."""
+    """Return the keys of a file, or None for a pyproject.toml without the table `[tool.scanstore]`."""
     file = candidate.path
     project = os.path.basename(file) == NAMES[1]
     try:
@@ -112,9 +113,9 @@ def _table(candidate: Candidate) -> Mapping[str, object] | None:
 
 
 def _content(path: str) -> bytes | None:
-    """Return the first bytes of a regular file, one more than is allowed, or None for another kind of file.
+    """Return the first bytes of a regular file, at most one more than allowed, or None for another kind of file.
 
-    The path may have become a pipe in the meantime; reading a pipe would wait for a writer.
+    The path may have become a pipe in the meantime, and reading a pipe would wait for a writer.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as stream:
@@ -124,7 +125,7 @@ def _content(path: str) -> bytes | None:
 
 
 def _mentions_scanstore(path: str) -> bool:
-    """Whether another user's file may be a configuration, so that passing it over is worth a line."""
+    """Return whether another user's file may be a configuration, so that a remark about it is useful."""
     if os.path.basename(path) == NAMES[0]:
         return True
     try:
@@ -178,14 +179,14 @@ def _roots(file: str, key: str, value: object) -> tuple[str, ...]:
 
 
 def _inside(file: str, key: str, value: object, remedy: str) -> str:
-    """Return the real path that a text names from the file's folder, which it must not leave."""
+    """Return the real path of a text relative to the file's folder. Raises Refused for a path outside that folder."""
     text = _text(file, key, value, remedy)
     if text.startswith(("~", ":memory:")) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise _wrong(file, key, value, f"only paths below the file's folder are allowed; {remedy}, or use --db")
     folder = os.path.realpath(os.path.dirname(file))
     try:
         path = os.path.realpath(os.path.join(folder, text))
-    except (OSError, ValueError):  # no name of a file, or links that go in circles
+    except (OSError, ValueError):  # not a file name, or links in a circle
         raise _wrong(file, key, value, remedy) from None
     if not lies_in(path, folder):
         raise _wrong(file, key, value, f"that is {path}, outside of {folder}; {remedy}, or use --db for another place"
@@ -230,14 +231,14 @@ _CHECKS: dict[str, Callable[[str, str, object], object]] = {
 }  # fmt: skip
 
 
-# Where the store is
+# The place of the store
 
 
 class Location(NamedTuple):
-    """Where the store of a command is, and what says so.
+    """The place of a command's store, and the source that names it.
 
-    `above` is whether it, or the configuration file that names it, was found above the current folder. `passed` are the
-    reasons why files of other users were not taken.
+    `above` is true if the store, or the configuration file that names it, is above the current folder. `passed` has
+    the reasons why files of other users were not used.
     """
 
     path: str

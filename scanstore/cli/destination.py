@@ -1,6 +1,6 @@
 """FILE, the argument of the commands that write a document: a report or a dump.
 
-Change here how a file is named on the command line, and which names are refused because a scan was meant.
+Change here: the ways to name the file, and the names that are refused because they mean a scan.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def output_argument(command: Decorated) -> Decorated:
-    """Add FILE, which may also be given as `--output`, as the argument `file`: None for the standard output.
+    """Add the argument FILE, also as `--output`. The function gets it as `file`, which is None for the standard
+    output.
 
-    A command that has `--scan` refuses a number, which is a scan rather than a file.
+    A command with `--scan` refuses a number, because it means a scan rather than a file.
     """
     scans = any(isinstance(each, click.Option) and "--scan" in each.opts for each in _params(command))
 
@@ -33,17 +34,17 @@ def output_argument(command: Decorated) -> Decorated:
         given = file_too if file is None else file
         return command(*args, file=None if given in (None, "-") else given, **options)
 
-    text = "The same as the argument."
+    text = "Another way to give the argument FILE."
     merged = click.option("-o", "--output", "file_too", metavar="FILE", type=click.Path(), help=text)(merged)
     return cast(Decorated, click.argument("file", metavar="[FILE]", type=click.Path(), required=False)(merged))
 
 
 def _params(command: Callable[..., object]) -> list[click.Parameter]:
-    """The parameters that decorators have added to a function so far."""
+    """Return the parameters that decorators have added to a function so far."""
     return list(getattr(command, "__click_params__", ()))
 
 
 def check_file(store: Store, file: str | None) -> None:
-    """Fail when the file to write is a target, which was meant instead."""
+    """Fail if FILE is the name of a target, because a scan was meant."""
     if file is not None and named_target(store, file) is not None:
         raise Misuse(f"{file} is a target: for its findings, give --scan {file}; for a report, the name of a new file")

@@ -5,9 +5,9 @@ itself is looked at only when it is the current folder, and then alone. So a sto
 never applies to everything below it. A current folder outside the home folder is searched up to the root of its file
 system.
 
-A file of another owner is passed over, and so is a file in a folder of another owner above the current one, who could
-have put it there. A symbolic link counts as a file of its own owner and of the owner of the file it leads
-to. Windows has no such owners, and nothing is passed over there.
+A file of another owner is skipped. A file in another owner's folder above the current one is skipped too, because
+that owner could have put it there. A symbolic link belongs to its own owner and to the owner of its target; both must
+be the user. Windows has no such owners, so nothing is skipped there.
 
 Change here: the folders, and the rules for files of other users.
 """
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 class Candidate(NamedTuple):
     """A regular file that was found: its absolute path, whether it is above the current folder, and the reason not to
-    use it, empty without one.
+    use it. The reason is empty if the file may be used.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
 
 
 def folders() -> list[str]:
-    """Return the folders to look in, the nearest first; none when the current folder was deleted."""
+    """Return the folders to search, the nearest first. The list is empty when the current folder was deleted."""
     try:
         folder, here = os.getcwd(), os.stat(os.curdir)
     except OSError:
@@ -49,24 +49,31 @@ def folders() -> list[str]:
     return found
 
 
-def files(*names: str) -> Iterator[Candidate]:
-    """Yield the regular files of these names, the nearest folder first, and in one folder in the order of the names."""
+def files(*names: str, broken: str = "") -> Iterator[Candidate]:
+    """Yield the regular files of these names, the nearest folder first, and in one folder in the order of the names.
+
+    A symbolic link of the name ``broken`` is yielded too if it leads nowhere.
+    """
     for number, folder in enumerate(folders()):
         for name in names:
             path = os.path.join(folder, name)
             # The path of a file in the current folder may lead through folders that cannot be searched.
             near = name if number == 0 else path
-            if (status := _status(near)) is not None and stat.S_ISREG(status.st_mode):
+            status = _status(near)
+            if stat.S_ISREG(status.st_mode) if status is not None else name == broken and os.path.islink(near):
                 yield Candidate(path, number > 0, stranger(near, folder if number else None))
 
 
 def stranger(path: str, folder: str | None = None) -> str:
-    """Return why a file is another user's, or in a folder that is; an empty text for one's own, and on Windows."""
+    """Return the reason why a file, or its folder, counts as another user's. Empty for the user's own files, and on
+    Windows."""
     user = os.geteuid() if hasattr(os, "geteuid") else None
     if user is None:
         return ""
     try:
-        owners = [os.lstat(path).st_uid, os.stat(path).st_uid]
+        owners = [os.lstat(path).st_uid]
+        if (status := _status(path)) is not None:  # a link may lead nowhere
+            owners.append(status.st_uid)
         outer = None if folder is None else os.stat(folder).st_uid
     except (OSError, ValueError):
         return ""  # removed meanwhile

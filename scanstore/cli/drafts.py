@@ -49,9 +49,9 @@ def drafts() -> None:
 
 
 @drafts.command("list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
-@click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
-@click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only drafts with this status.")
+@click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only drafts of this severity.")
+@click.option("--file", metavar="FILE", help="Only drafts in this file of the scan.")
 @rows_options(*FOUND)
 @common
 def list_(status: DraftStatus | None, severity: Severity | None, file: str | None, scan: str | None) -> None:

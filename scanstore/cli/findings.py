@@ -1,4 +1,4 @@
-"""`scanstore findings`: findings in full, and their history; deciding about it is in `triage`."""
+"""`scanstore findings`: list, show and compare findings; `triage` has the decisions."""
 
 from __future__ import annotations
 
@@ -42,22 +42,25 @@ def findings() -> None:
 
 
 @findings.command("list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
-@click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
-@click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
-@click.option("--state", type=click.Choice(CHANGES, case_sensitive=False), help="Only those that became this.")
-@click.option("--tool", metavar="TOOL", help="Only those of this tool.")
-@click.option("--rule", metavar="RULE", help="Only those that this rule found.")
-@click.option("--cwe", metavar="CWE", help="Only those of this CWE, such as CWE-79 or 79.")
-@click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only findings with this status.")
+@click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only findings of this severity.")
+@click.option("--file", metavar="FILE", help="Only findings in this file of the scan.")
+@click.option(
+    "--state", type=click.Choice(CHANGES, case_sensitive=False),
+    help="Only findings in this state since the previous run.",
+)  # fmt: skip
+@click.option("--tool", metavar="TOOL", help="Only findings of this tool.")
+@click.option("--rule", metavar="RULE", help="Only findings of this rule.")
+@click.option("--cwe", metavar="CWE", help="Only findings with this CWE, such as CWE-79 or 79.")
+@click.option("--suppressed/--not-suppressed", default=None, help="Only suppressed findings, or only the others.")
 @rows_options(*FOUND, "suppression")
 @common
 def list_(file: str | None, scan: str | None, **only: Any) -> None:
-    """List the findings of a target, the most severe first: id, place, severity, status, type, title.
+    """List the findings of a target, the most severe first.
 
-    All findings are listed, whichever tool ran last; --scan ID lists only those that this scan saw. The target is by
-    default the one that the current folder is in. A suppressed finding, or one whose suppression has expired, says so
-    and why. Findings that are fixed are listed with --state fixed. Tools that failed are named on stderr.
+    The findings of all tools are listed; --scan ID lists only those that this scan saw. The target is by default that
+    of the current folder. The column suppression shows the reason of an active or expired suppression. --state fixed
+    lists fixed findings. Failed tools are named on stderr.
 
     \b
     Example:
@@ -134,7 +137,7 @@ def show(finding: int) -> None:
 @click.argument("b", required=False)
 @click.option(
     "--change", "wanted", multiple=True, type=click.Choice(CHANGES, case_sensitive=False),
-    help="Only those that became this; may be repeated. [default: new, reopened, updated, fixed]",
+    help="Only findings with this change; repeatable. [default: new, reopened, updated, fixed]",
 )  # fmt: skip
 @rows_options("id", "change", *FOUND[1:], "suppression")
 @target_option
@@ -142,8 +145,8 @@ def show(finding: int) -> None:
 def diff(a: str | None, b: str | None, wanted: tuple[FindingState, ...]) -> None:
     """Compare the findings of two scans: new, reopened, updated, fixed.
 
-    Not checked are those of A that were not looked for since. B is by default the latest scan of A's target that
-    looked for findings; without A, a target's latest one is compared with the one before its tools ran last.
+    A finding of A is not_checked if no later scan looked for it. B is by default the latest scan of A's target that
+    looked for findings. Without A, the latest such scan is compared with the one before the last run of its tools.
 
     \b
     Example:

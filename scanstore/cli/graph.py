@@ -78,7 +78,7 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
     type=click.Choice(("dot", "graphml", "mermaid")),
     default="dot",
     show_default=True,
-    help="For Graphviz; for yEd, Gephi and networkx; for Markdown.",
+    help="dot for Graphviz; graphml for yEd, Gephi and networkx; mermaid for Markdown.",
 )
 @click.option("--root", metavar="SYMBOL", help="Only the part around this symbol; with --imports, around this file.")
 @click.option("--depth", callback=_steps, default="2", show_default=True, metavar="N|all", help="Steps from --root.")
@@ -87,10 +87,13 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
     type=click.Choice(("callers", "callees", "both")),
     default="callees",
     show_default=True,
-    help="Which way from --root.",
+    help="Direction of the steps from --root.",
 )
-@click.option("--guesses/--no-guesses", default=False, show_default=True, help="Guessed calls too, dashed.")
-@click.option("--imports", is_flag=True, help="Draw which file imports which instead of calls.")
+@click.option(
+    "--guesses/--no-guesses", default=False, show_default=True,
+    help="Include guessed calls, as dashed lines.",
+)  # fmt: skip
+@click.option("--imports", is_flag=True, help="Print the imports between files instead of calls.")
 @scan_option
 @store_option
 @click.pass_context
@@ -104,10 +107,10 @@ def draw(
     imports: bool,
     scan: str | None,
 ) -> None:
-    """Draw the call graph, or the import graph, in a format that other tools show.
+    """Print the call graph or the import graph as DOT, GraphML or Mermaid.
 
-    Mermaid viewers refuse more than 500 arrows: give a --root then. As data, with every single place:
-    `symbols edges --json`.
+    Mermaid viewers refuse more than 500 arrows; --root reduces the graph. `scanstore symbols edges --json` prints
+    each reference as data.
 
     \b
     Example:
@@ -115,7 +118,7 @@ def draw(
     """
     given = {name for name in ("depth", "direction") if context.get_parameter_source(name) is not DEFAULT}
     if root is None and given:
-        raise Misuse(f"--{min(given)} counts from somewhere: add --root SYMBOL")
+        raise Misuse(f"--{min(given)} needs a start: add --root SYMBOL")
     with open_store() as store:
         start: Symbol | str | None = None
         if root is not None and not imports:
@@ -136,7 +139,7 @@ def draw(
 COMMANDS = (
     _question(
         "callers",
-        """List what calls a symbol, nearest first: file:line, steps away, type, name.
+        """List the callers of a symbol, nearest first: file:line, steps away, type, name.
 
         \b
         Example:
@@ -148,7 +151,7 @@ COMMANDS = (
     ),
     _question(
         "callees",
-        """List what a symbol calls in the tree, nearest first.
+        """List the symbols of the tree that a symbol calls, nearest first.
 
         \b
         Example:

@@ -1,6 +1,6 @@
-"""The groups of commands, and how their errors end.
+"""The groups of commands, and the handling of their errors.
 
-Change here which exception becomes which exit code, and how an error is printed.
+Change here: the exit code of each exception, and the format of an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class JsonMisuse(JsonFailure):
 
 
 class Group(click.Group):
-    """A group whose help lists the commands in the order of the file, not of the alphabet."""
+    """A group whose help lists the commands in the order of the file, not alphabetically."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -66,12 +66,12 @@ class Root(Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in outputs():
-            # What the terminal's encoding does not have is spelled out instead of raising.
+            # Characters outside the terminal's encoding are printed as escapes instead of raising an error.
             if reconfigure := getattr(stream, "reconfigure", None):
                 reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **kwargs)
-        except Exception as error:  # a defect: its message may quote what strangers wrote, so it is escaped
+        except Exception as error:  # a defect: its message may quote untrusted text, so it is escaped
             import traceback
 
             if not kwargs.get("standalone_mode", True):
@@ -123,7 +123,7 @@ class Root(Group):
 
 
 def _asks_json(args: Iterable[str]) -> bool:
-    """Whether a command line has the option `--json`, at any place."""
+    """Return whether a command line has the option `--json`, in any position."""
     return "--json" in takewhile(lambda word: word != "--", args)
 
 
@@ -145,23 +145,34 @@ def _json_errors(asked: bool) -> Iterator[None]:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Say in one line what the system refused, help texts included."""
+    """Turn a refusal of the operating system into an error of one line, also while a help text is printed."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise  # nobody reads any more: click ends silently
+            raise  # the reader has closed the pipe: click ends silently
         if error.errno == errno.ENOSPC:
             raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
+        if error.filename is None and error.errno == errno.ENOENT and not _has_folder():
+            raise Failure("the current folder was deleted; change to another one and try again") from None
         what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
         raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
-        raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
+    except UnicodeEncodeError as error:  # bytes of the command line that are invalid in its encoding
+        raise Misuse(f"{ascii(error.object)[:80]} is not valid text; give it in UTF-8") from None
+
+
+def _has_folder() -> bool:
+    """Whether the current folder still exists."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Escape what click says about arguments, which may be names of files that the shell has filled in."""
+    """Escape click's messages about arguments, because the shell may have filled in names of files."""
     try:
         yield
     except click.UsageError as error:

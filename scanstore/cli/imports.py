@@ -22,7 +22,7 @@ IMPORTS = ("place", "resolution", "module", "names", "file")  # the columns of i
 @rows_options(*IMPORTS)
 @common
 def imports(file: str, scan: str | None) -> None:
-    """List the import statements of FILE, with the file of the tree that each one means.
+    """List the import statements of FILE, with the file of the tree that each one resolves to.
 
     \b
     Example:
@@ -96,9 +96,9 @@ def cycles(scan: str | None) -> None:
 @rows_options(*IMPORTS)
 @common
 def unresolved(scan: str | None) -> None:
-    """List imports that name a module of this tree which is not there.
+    """List imports of modules that are missing from this tree.
 
-    Modules from outside the tree are not meant.
+    Imports of modules outside the tree are not listed.
 
     \b
     Example:

@@ -1,7 +1,7 @@
 """Ctrl-C: one line about the work that was kept, and exit code 130.
 
-A command that writes declares its sentence with `kept`. One whose answer depends on how far it got calls `keep` with a
-function. Commands that only read say "Interrupted." and no more.
+A command that writes declares its sentence with `kept`. If the sentence depends on the progress of the command, it
+calls `keep` with a function. Commands that only read print "Interrupted." alone.
 
 Change here: the output of an interrupted command.
 """
@@ -43,7 +43,7 @@ def keep(sentence: str | Callable[[], str]) -> None:
 
 
 def finish() -> None:
-    """Note that the work is done, and only its result is to be printed."""
+    """Note that the work is done and only its result remains to be printed."""
     click.get_current_context().meta[FINISHED] = True
 
 
@@ -68,5 +68,5 @@ def tell_interrupted(context: click.Context | None, *, as_json: bool = False) ->
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether click has turned a Ctrl-C in a prompt into this error."""
+    """Return whether this error is a Ctrl-C in a prompt, which click has converted."""
     return isinstance(error, click.Abort) and isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)

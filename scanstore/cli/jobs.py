@@ -1,4 +1,4 @@
-"""`scanstore jobs`: what waits, runs and is over; adding, cancelling, trying again, and a worker that does the work.
+"""`scanstore jobs`: add, list, cancel, retry and remove jobs, and run a worker.
 
 The work itself is code of the user's: a module with a mapping of job types to functions, imported by name.
 """
@@ -92,17 +92,20 @@ def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 
 @jobs.command()
 @click.argument("type")
-@click.option("--meta", metavar="JSON", callback=_object, help="Its input, a JSON object.")
-@click.option("--unique", metavar="KEY", help="Not while a job with this key is not over.")
-@click.option("--group", "exclusive_group", metavar="NAME", help="Of a group, one job runs at a time.")
-@click.option("--parent", metavar="ID", help="The job that it is a part of.")
-@click.option("--scene", "scenes", metavar="ID", multiple=True, help="A scene that it is about; may be repeated.")
-@click.option("--at", "run_at", metavar="TIME", callback=_moment, help="Not before this time.")
-@click.option("--priority", type=int, default=0, metavar="N", help="The highest first. [default: 0]")
+@click.option("--meta", metavar="JSON", callback=_object, help="Input of the job, a JSON object.")
+@click.option("--unique", metavar="KEY", help="Refuse the job while one with this key is unfinished.")
+@click.option("--group", "exclusive_group", metavar="NAME", help="Only one job of a group runs at a time.")
+@click.option("--parent", metavar="ID", help="The job of which it is a part.")
+@click.option("--scene", "scenes", metavar="ID", multiple=True, help="A scene that the job is about; repeatable.")
+@click.option("--at", "run_at", metavar="TIME", callback=_moment, help="Start the job no earlier than this time.")
+@click.option(
+    "--priority", type=int, default=0, metavar="N",
+    help="Jobs with a higher priority start first. [default: 0]",
+)  # fmt: skip
 @basic_options
 @kept("no job was added")
 def add(type: str, **given: Any) -> None:
-    """Add a job of a TYPE that some worker knows. Creates the store if it is missing.
+    """Add a job of TYPE for the workers of that type. Creates the store if it is missing.
 
     \b
     Example:
@@ -114,10 +117,10 @@ def add(type: str, **given: Any) -> None:
 
 
 @jobs.command("list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
-@click.option("--type", metavar="TYPE", help="Only those of this type.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only jobs with this status.")
+@click.option("--type", metavar="TYPE", help="Only jobs of this type.")
 @click.option("--parent", metavar="ID", help="Only the parts of this job.")
-@click.option("--scene", metavar="ID", help="Only those about this scene.")
+@click.option("--scene", metavar="ID", help="Only jobs about this scene.")
 @rows_options("id", "status", "progress", "type", "remark")
 @basic_options
 def list_(**only: Any) -> None:
@@ -215,7 +218,8 @@ def _facts(row: Job, scenes: list[str]) -> list[Fact]:
 def cancel(ids: tuple[str, ...]) -> None:
     """Cancel jobs, and their parts: all of them or none.
 
-    One that runs is told so when its worker next says how far it is, and is cancelled when that lets it go.
+    The worker of a running job learns of it when it next reports progress, and the job is cancelled when the worker
+    ends it.
 
     \b
     Example:
@@ -245,13 +249,16 @@ def retry(ids: tuple[str, ...]) -> None:
 @jobs.command()
 @click.option(
     "--import", "place", metavar="MODULE:NAME", required=True,
-    help=f"Where the handlers are: a mapping of types to functions. NAME is by default handlers. {WHERE}",
+    help=f"The handlers: a mapping of job types to functions. NAME is by default handlers. {WHERE}",
 )  # fmt: skip
-@click.option("--type", "types", metavar="TYPE", multiple=True, help="Only this type; may be repeated.")
-@click.option("--until-empty", is_flag=True, help="End when nothing can be claimed any more.")
-@click.option("--lease", type=click.FloatRange(min=1), default=600, metavar="S", help="Seconds. [default: 600]")
+@click.option("--type", "types", metavar="TYPE", multiple=True, help="Only jobs of this type; repeatable.")
+@click.option("--until-empty", is_flag=True, help="End when no job can be claimed.")
 @click.option(
-    "--poll", type=click.FloatRange(min=0.01), default=0.5, metavar="S", help="Seconds between looks. [default: 0.5]"
+    "--lease", type=click.FloatRange(min=1), default=600, metavar="S",
+    help="Seconds of a lease. [default: 600]",
+)  # fmt: skip
+@click.option(
+    "--poll", type=click.FloatRange(min=0.01), default=0.5, metavar="S", help="Seconds between polls. [default: 0.5]"
 )
 @basic_options
 @click.pass_context
@@ -259,11 +266,11 @@ def retry(ids: tuple[str, ...]) -> None:
 def work(
     context: click.Context, place: str, types: tuple[str, ...], until_empty: bool, lease: float, poll: float
 ) -> None:
-    """Work on jobs until interrupted. The running job is finished first; the command ends with 130 then.
+    """Work on jobs until interrupted. Ctrl-C lets the running job finish; the exit code is 130 then.
 
-    A handler gets the job: job.meta is its input, job.update_progress(50)
-    says how far it is and is False when it was cancelled, job.store is the store. Interrupt it twice to give up the
-    job that runs. It ends with 1 when a job failed for good.
+    A handler is called with the job: job.meta is its input, and job.store is the store. job.update_progress(50)
+    reports progress, and returns False if the job was cancelled. A second Ctrl-C releases the running job. The exit
+    code is 1 if a job failed for good.
 
     \b
     Example:
@@ -319,14 +326,17 @@ def _handlers(place: str) -> dict[str, Handler]:
     if not hasattr(found, "keys"):
         module, _, name = place.partition(":")
         example = f"write {name or 'handlers'} = {{'sync': function}}"
-        raise Failure(f"{place} is no mapping; {example}{passed_over(module)}")
+        raise Failure(f"{place} is not a mapping; {example}{passed_over(module)}")
     return dict(found)
 
 
 @jobs.command()
-@click.option("--older-than", metavar="SPAN", callback=_span, help="Only those over for so long: 12h, 30d, 8w.")
+@click.option(
+    "--older-than", metavar="SPAN", callback=_span,
+    help="Only jobs that finished longer ago than this: 12h, 30d, 8w.",
+)  # fmt: skip
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep this many of the newest.")
-@click.option("--yes", is_flag=True, help="Remove them; without this they are only counted.")
+@click.option("--yes", is_flag=True, help="Remove the jobs; without --yes they are only counted.")
 @basic_options
 @kept()
 def prune(older_than: timedelta | None, keep_last: int | None, yes: bool) -> None:
@@ -337,7 +347,7 @@ def prune(older_than: timedelta | None, keep_last: int | None, yes: bool) -> Non
       scanstore jobs prune --older-than 30d --keep-last 100 --yes
     """
     if older_than is None and keep_last is None:
-        raise Misuse("say which: give --older-than, --keep-last or both")
+        raise Misuse("choose the jobs: give --older-than, --keep-last or both")
     with open_store(write=True) as store:
         number = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=not yes)
         if yes or not number:

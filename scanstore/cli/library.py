@@ -1,4 +1,4 @@
-"""`scanstore library`: a media library, synced from a file of records, looked at."""
+"""`scanstore library`: sync a media library from a file of records, list it and count it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ REASONS = 10  # rejected records that are listed
 KINDS = ("scene", "performer", "tag", "studio")
 SCENE, NAMED = ("id", "date", "title", "studio"), ("id", "name", "scenes")  # the columns of scenes, and of other kinds
 kind_option = click.option(
-    "--kind", type=click.Choice(KINDS, case_sensitive=False), default="scene", show_default=True, help="Of what."
+    "--kind", type=click.Choice(KINDS, case_sensitive=False), default="scene", show_default=True,
+    help="The kind of the records.",
 )
 
 
@@ -49,16 +50,19 @@ def library() -> None:
 @library.command()
 @click.argument("file", metavar="FILE")
 @kind_option
-@click.option("--prune", is_flag=True, help="FILE lists all there is: remove the others.")
+@click.option("--prune", is_flag=True, help="FILE is a full listing: remove the rows that it lacks.")
 @click.option("--strict", is_flag=True, help="Fail at the first record that cannot be written.")
-@click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
+@click.option(
+    "--take-over", is_flag=True,
+    help="Begin although another sync seems to run, and mark that one as failed.",
+)  # fmt: skip
 @basic_options
 @kept("written records are kept, and the next sync continues")
 def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: bool) -> None:
-    """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
+    """Write the records of FILE, one JSON object per line, and count the changes. FILE may be - for the standard input.
 
     A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
-    "tags"}; only their id is needed, and absent fields stay unchanged. The studio, performers and tags are {"id",
+    "tags"}; only the id is required, and absent fields stay unchanged. The studio, performers and tags are {"id",
     "name"}, as are the records of these kinds. A scene_date may also be a year or a month: 2014, 2006-08. A record that
     cannot be written is set aside, with its reason on the standard error. Creates the store if it is missing.
 
@@ -102,13 +106,13 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
 @click.option("--performer", metavar="ID|NAME", help="Only scenes with this performer.")
 @click.option("--tag", metavar="ID|NAME", help="Only scenes with this tag.")
 @click.option("--studio", metavar="ID|NAME", help="Only scenes of this studio.")
-@click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
+@click.option("--organized/--not-organized", default=None, help="Only organized scenes, or only the others.")
 @rows_options(*dict.fromkeys(SCENE + NAMED))
 @basic_options
 def list_(kind: LibraryKind, organized: bool | None, **only: str | None) -> None:
     """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.
 
-    With --json scenes are the records that sync takes.
+    --json prints scenes as the records that `library sync` takes.
 
     \b
     Example:
@@ -176,7 +180,7 @@ def _records(stream: BinaryIO, file: str, display: Display | None) -> Iterator[o
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise Failure(f"line {number} of {file} is not JSON: {error}; write one object a line") from None
+                raise Failure(f"line {number} of {file} is not JSON: {error}; write one object per line") from None
 
 
 def _one(store: Store, kind: NamedKind, what: str) -> object:

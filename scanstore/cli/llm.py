@@ -1,4 +1,4 @@
-"""`scanstore llm`: what the calls of language models came to."""
+"""`scanstore llm`: the usage and cost of language models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def llm() -> None:
 def usage(scan: str | None) -> None:
     """Show calls, tokens, cost and seconds by model and purpose, and the total.
 
-    Cost is in whatever money it was recorded in.
+    Cost is in the currency in which it was recorded.
 
     \b
     Example:

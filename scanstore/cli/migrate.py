@@ -1,4 +1,4 @@
-"""`scanstore migrate`: the schema of a store, forwards and back."""
+"""`scanstore migrate`: apply and roll back migrations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def status() -> None:
 
 
 @migrate.command()
-@click.option("--to", metavar="NAME", help="The last one to apply, by name or number. [default: the newest]")
+@click.option("--to", metavar="NAME", help="The last migration to apply, by name or number. [default: the newest]")
 @basic_options
 @kept()
 def up(to: str | None) -> None:
@@ -62,14 +62,20 @@ def up(to: str | None) -> None:
 
 
 @migrate.command()
-@click.option("--to", metavar="NAME", help="Undo every one after this, by name or number; 0 undoes all.")
-@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Without --to: how many.")
+@click.option(
+    "--to", metavar="NAME",
+    help="Roll back every migration after this one, by name or number; 0 rolls back all.",
+)  # fmt: skip
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Number of migrations, without --to.",
+)  # fmt: skip
 @basic_options
 @kept()
 def down(to: str | None, steps: int) -> None:
     """Roll back migrations, all or none. A copy of the file is made first.
 
-    The rows of tables that go are lost, except in that copy. A store above the current folder must be named with --db.
+    Rows of removed tables are lost, except in that copy. A store above the current folder must be named with --db.
 
     \b
     Example:

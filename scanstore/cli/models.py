@@ -1,4 +1,4 @@
-"""`scanstore models`: the language models that an analysis may ask, and how.
+"""`scanstore models`: the language models of an analysis and their settings.
 
 A key is never printed. It comes from the environment, by name, or over stdin: the command line itself can be seen by
 every user of the machine, and is kept in the shell's history.
@@ -47,17 +47,20 @@ def _settings(command: Decorated) -> Decorated:
     number = click.IntRange(min=1)
     for option in reversed(
         (
-            click.option("--base-url", metavar="URL", help="Where the model answers."),
+            click.option("--base-url", metavar="URL", help="Address of the model's API."),
             click.option(
                 "--api-key", callback=_reference, metavar="env:NAME|none",
-                help="The variable that holds its key, read when it is used.",
+                help="Environment variable that holds the key; it is read when the key is used.",
             ),
-            click.option("--api-key-stdin", is_flag=True, help="Read the key itself from stdin, and keep it."),
-            click.option("--max-tokens", type=number, metavar="N", help="Tokens of an answer, at most."),
-            click.option("--max-concurrent", type=number, metavar="N", help="Calls at once, over all processes."),
-            click.option("--votes", type=number, metavar="N", help="What its vote weighs."),
-            click.option("--analyzer/--no-analyzer", "is_analyzer", default=None, help="It may look for findings."),
-            click.option("--verifier/--no-verifier", "is_verifier", default=None, help="It may vote on findings."),
+            click.option("--api-key-stdin", is_flag=True, help="Read the key from standard input, and store it."),
+            click.option("--max-tokens", type=number, metavar="N", help="Maximum tokens of an answer."),
+            click.option(
+                "--max-concurrent", type=number, metavar="N",
+                help="Maximum calls at the same time, over all processes.",
+            ),
+            click.option("--votes", type=number, metavar="N", help="Weight of its vote."),
+            click.option("--analyzer/--no-analyzer", "is_analyzer", default=None, help="The model may analyse chunks."),
+            click.option("--verifier/--no-verifier", "is_verifier", default=None, help="The model may vote on drafts."),
             click.option("--analysis-prompt", type=prompt, metavar="FILE", help="Prompt template for analysing."),
             click.option("--verification-prompt", type=prompt, metavar="FILE", help="Prompt template for voting."),
         )
@@ -86,7 +89,7 @@ def _key_from_stdin() -> str:
         key = text_input()
     key = key.strip()
     if not key or not key.isprintable():
-        raise Misuse("stdin holds no key" if not key else "what stdin holds is not a key: it has several lines")
+        raise Misuse("standard input has no key" if not key else "standard input is not a key: it has several lines")
     return str(key)
 
 
@@ -161,7 +164,7 @@ def list_() -> None:
 @click.argument("name")
 @basic_options
 def show(name: str) -> None:
-    """Show a model, its prompts, and how many of its slots are taken. Of its key only where it comes from.
+    """Show a model, its prompts, and how many of its slots are taken. The key is hidden; only its source is shown.
 
     \b
     Example:
@@ -196,7 +199,7 @@ def _facts(model: ModelConfig, held: int, waiting: int) -> list[Fact]:
 @basic_options
 @kept()
 def update(name: str, **given: object) -> None:
-    """Change the given settings of a model. A new limit of calls holds at once, for those who wait already.
+    """Change the given settings of a model. A new limit of calls applies at once, also to waiting calls.
 
     \b
     Example:
@@ -204,7 +207,7 @@ def update(name: str, **given: object) -> None:
     """
     columns_given = _columns(given)
     if not columns_given:
-        raise Misuse("nothing to change; scanstore models update --help lists what can be given")
+        raise Misuse("nothing to change; scanstore models update --help lists the settings")
     with open_store(write=True) as store:
         model = store.llm.update(name, **cast("ModelChanges", columns_given))
         tell(_dict(model), f"Model {model.name}: {_roles(model)}, {_limits(model)}")
@@ -215,7 +218,7 @@ def update(name: str, **given: object) -> None:
 @basic_options
 @kept()
 def remove(name: str) -> None:
-    """Remove a model that has not voted. What its calls cost stays on record.
+    """Remove a model that has not voted. The cost of its calls stays recorded.
 
     \b
     Example:

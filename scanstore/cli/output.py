@@ -1,4 +1,4 @@
-"""The only way to the terminal: escaping, lists, cards, JSON, and where a file is to be clicked.
+"""All output of commands: escaping, lists, cards, JSON, and paths that a terminal can open.
 
 A command that lists rows calls `listing`, a command that shows one row calls `card`, and any other calls `tell`. With
 `--json`, each of them prints JSON instead.
@@ -68,7 +68,7 @@ def note(line: str, *, fresh_line: bool = False) -> None:
 
 def aside(line: str) -> None:
     """Print a remark or a hint that only people need, without `--json` and `--quiet`."""
-    if not wants_json() and not is_quiet():
+    if not _meta(ASKED) and not wants_json() and not is_quiet():
         note(line)
 
 
@@ -80,7 +80,7 @@ def caution(line: str) -> None:
 
 def murmur(line: str) -> None:
     """Print a remark that only people need, less loud, without `--json` and `--quiet`."""
-    if not wants_json() and not is_quiet():
+    if not _meta(ASKED) and not wants_json() and not is_quiet():
         click.echo(dim(plain_text(line)), err=True)
 
 

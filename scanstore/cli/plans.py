@@ -74,10 +74,10 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
             except (ValueError, RecursionError) as error:
                 raise Failure(f"{name} line {number} is not JSON: {error}") from None
             if not isinstance(each, dict):
-                raise Failure(f"{name} line {number} is not a JSON object; write one proposal a line")
+                raise Failure(f"{name} line {number} is not a JSON object; write one proposal per line")
             yield each
     except UnicodeDecodeError:
-        raise Failure(f"{name} is not UTF-8 text; write one proposal a line, as JSON") from None
+        raise Failure(f"{name} is not UTF-8 text; write one proposal per line, as JSON") from None
 
 
 @plans.command()
@@ -87,10 +87,10 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
 @basic_options
 @kept()
 def create(name: str, file: IO[str], description: str | None) -> None:
-    """Create a plan from the proposals in FILE, for review. All of them, or none.
+    """Create a plan from the proposals in FILE, for review. All proposals are taken, or none.
 
-    A line of FILE ("-": stdin) is a JSON object with scene or finding (its id), field, action, proposed, and perhaps
-    current and confidence (0 to 1).
+    Each line of FILE (- is standard input) is a JSON object with scene or finding (its id), field, action and
+    proposed. It may also have current and confidence (0 to 1).
 
     \b
     Example:
@@ -107,13 +107,13 @@ def create(name: str, file: IO[str], description: str | None) -> None:
 
 
 @plans.command("list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only plans with this status.")
 @rows_options("id", "status", "name", "changes")
 @basic_options
 def list_(status: PlanStatus | None) -> None:
     """List plans: id, status, name, changes by status.
 
-    The latest first.
+    The newest plan comes first.
 
     \b
     Example:
@@ -133,13 +133,16 @@ def list_(status: PlanStatus | None) -> None:
 
 @plans.command()
 @PLAN
-@click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Only changes that are this.")
+@click.option(
+    "--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False),
+    help="Only changes with this status.",
+)  # fmt: skip
 @click.option("--field", metavar="FIELD", help="Only changes of this field.")
 @click.option("--scene", metavar="ID", help="Only changes of this scene.")
 @rows_options("id", "status", "target", "field", "action", "confidence", "reviewer", "error")
 @basic_options
 def changes(plan: int, status: ChangeStatus | None, field: ChangeField | None, scene: str | None) -> None:
-    """List the changes of a plan, all of them or some.
+    """List the changes of a plan.
 
     \b
     Example:
@@ -153,7 +156,10 @@ def changes(plan: int, status: ChangeStatus | None, field: ChangeField | None, s
 
 @plans.command()
 @PLAN
-@click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Only changes that are this.")
+@click.option(
+    "--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False),
+    help="Only changes with this status.",
+)  # fmt: skip
 @click.option("--field", metavar="FIELD", help="Only changes of this field.")
 @click.option("--scene", metavar="ID", help="Only changes of this scene.")
 @limit_option(50)
@@ -161,7 +167,7 @@ def changes(plan: int, status: ChangeStatus | None, field: ChangeField | None, s
 def show(plan: int, status: ChangeStatus | None, field: ChangeField | None, scene: str | None, limit: int) -> None:
     """Show a plan and its changes.
 
-    Of each change: id, status, target, field, action, confidence, reviewer, error.
+    Each change is a line: id, status, target, field, action, confidence, reviewer, error.
 
     \b
     Example:
@@ -218,12 +224,15 @@ CHANGES: Columns[PlanChange] = (
 
 @plans.command()
 @PLAN
-@click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Of changes that are this.")
-@click.option("--scene", metavar="ID", help="Of this scene only.")
+@click.option(
+    "--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False),
+    help="Only changes with this status.",
+)  # fmt: skip
+@click.option("--scene", metavar="ID", help="Only changes of this scene.")
 @basic_options
 def preview(plan: int, status: ChangeStatus | None, scene: str | None) -> None:
-    """Show each scene and finding before and after the plan. Without --status: through its pending and approved
-    changes.
+    """Show each scene and finding before and after the plan. Without --status, the pending and approved changes are
+    shown.
 
     \b
     Example:
@@ -263,10 +272,13 @@ def _step(field: FieldPreview) -> str:
 @plans.command()
 @PLAN
 @click.argument("decision", type=click.Choice(("approve", "reject", "reset"), case_sensitive=False))
-@click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="This change; may be repeated.")
+@click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="This change; repeatable.")
 @click.option("--field", metavar="FIELD", help="Changes of this field.")
 @click.option("--scene", metavar="ID", help="Changes of this scene.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), metavar="X", help="Changes at least so confident.")
+@click.option(
+    "--min-confidence", type=click.FloatRange(0, 1), metavar="X",
+    help="Changes with at least this confidence.",
+)  # fmt: skip
 @by_option
 @basic_options
 @kept()
@@ -281,8 +293,8 @@ def review(
 ) -> None:
     """Approve or reject changes, or reset them to pending.
 
-    Those that all of the options given fit; without any, all. The last decision counts. Applied, failed and skipped
-    changes stay unchanged.
+    The options select the changes that match all of them. Without options, all changes are selected. A later decision
+    replaces an earlier one. Applied, failed and skipped changes stay unchanged.
 
     \b
     Example:
@@ -304,12 +316,14 @@ def _handler(place: str | None) -> Callable[[object], object] | None:
     found = load_object(place, needs="function", give="MODULE:FUNCTION, such as remote:push")
     if not callable(found):
         module, _, name = place.partition(":")
-        raise Failure(f"{place} is no function; write: def {name}(change): ...{passed_over(module)}")
+        raise Failure(f"{place} is not a function; write: def {name}(change): ...{passed_over(module)}")
     return found
 
 
 HANDLER = click.option(
-    "--handler", metavar="MODULE:FUNCTION", help=f"Called with each change first, to do the same elsewhere. {WHERE}"
+    "--handler",
+    metavar="MODULE:FUNCTION",
+    help=f"Function that is called with each change first, to change another system too. {WHERE}",
 )
 
 
@@ -342,15 +356,15 @@ def _counted(plan: int, doing: str, verb: str) -> Iterator[Callable[[int, int], 
 
 @plans.command()
 @PLAN
-@click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
+@click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; repeatable.")
 @HANDLER
-@click.option("--force", is_flag=True, help="Also where the value is not what a change was proposed for.")
+@click.option("--force", is_flag=True, help="Also overwrite values that have changed since the proposal.")
 @basic_options
 @kept()
 def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> None:
-    """Apply the approved changes of a plan. Interrupted or killed, it goes on where it was when called again.
+    """Apply the approved changes of a plan. After an interrupt, the same command continues.
 
-    Exits with 1 when changes failed, or were skipped because their value has changed.
+    The exit code is 1 if changes failed, or were skipped because their value has changed.
 
     \b
     Example:
@@ -367,7 +381,7 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> 
 
 @plans.command()
 @PLAN
-@click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
+@click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; repeatable.")
 @basic_options
 @kept()
 def retry(plan: int, ids: tuple[int, ...]) -> None:
@@ -386,13 +400,13 @@ def retry(plan: int, ids: tuple[int, ...]) -> None:
 @plans.command()
 @PLAN
 @HANDLER
-@click.option("--force", is_flag=True, help="Also if the value has changed since.")
+@click.option("--force", is_flag=True, help="Also revert values that have changed since.")
 @basic_options
 @kept()
 def revert(plan: int, handler: str | None, force: bool) -> None:
     """Revert the applied changes of a plan. Values that have changed since are kept.
 
-    Ends with 1 when changes failed, or were kept.
+    The exit code is 1 if changes failed or values were kept.
 
     \b
     Example:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DELAY = 0.5  #: seconds before anything is shown, so that short work does not flicker
 PAUSE = 0.1  #: seconds between two drawings
+BAR, SHORTEST = 20, 4  # characters of the bar, and on a narrow terminal
+FIGURES = 50  # characters of "446,012 of 480,012 rows, 146,068/s, 0:04 left" and the spaces between columns
 DETAIL = 40  # characters of a path, its end
 BYTES = "bytes"  #: the unit that is shown as kB, MB and GB
 
@@ -49,7 +51,7 @@ class Display:
         self._thread.start()
 
     def stop(self) -> None:
-        """Wipe the display away. An interrupt meanwhile is raised at the end."""
+        """Erase the display. An interrupt in the meantime is raised at the end."""
         interrupted = None
         while self._thread.is_alive():
             try:
@@ -102,10 +104,11 @@ class Display:
                 return Text(display.figures(task.speed), no_wrap=True)
 
         display = self
+        terminal = Terminal(file=errors(), force_terminal=True, no_color=bool(os.environ.get("NO_COLOR")) or None)
         with Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(20), Figures(),
-            TextColumn("{task.fields[detail]}", markup=False, style="dim"),
-            console=Terminal(file=errors(), force_terminal=True, no_color=bool(os.environ.get("NO_COLOR")) or None),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(max(SHORTEST, min(BAR, terminal.width - len(plain_text(self.what)) - FIGURES))), Figures(),
+            TextColumn("{task.fields[detail]}", markup=False, style="dim"), console=terminal,
             transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
         ) as bar:  # fmt: skip
             task = bar.add_task(plain_text(self.what), total=None, detail="")
@@ -136,8 +139,8 @@ def _time(seconds: float) -> str:
 def progress(what: str, unit: str = "", *, alone: bool = True) -> Iterator[Display | None]:
     """Show the progress of a block, and yield the function that takes its counts: ``progress("Loading x", "bytes")``.
 
-    Yields None when nothing is to be shown: without a terminal, with `--json`, `--quiet` or `--verbose`, and when the
-    display is not `alone` on the terminal because data is printed there.
+    Yields None if there is no display: without a terminal, with `--json`, `--quiet` or `--verbose`, and if `alone` is
+    false because data is printed on the terminal.
     """
     if not alone or not is_shown():
         yield None
@@ -151,7 +154,7 @@ def progress(what: str, unit: str = "", *, alone: bool = True) -> Iterator[Displ
 
 
 def is_shown() -> bool:
-    """Whether people watch this command on a terminal that can redraw a line."""
+    """Return whether stderr is a terminal that can redraw a line."""
     if wants_json() or is_quiet() or in_context(LOGGED):
         return False
     return is_terminal("stderr") and os.environ.get("TERM") != "dumb"

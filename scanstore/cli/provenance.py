@@ -1,4 +1,4 @@
-"""Which target a command is about, by the folder that it is called in, and which scan its answer is from."""
+"""The target of a command, by the current folder, and the line that names the scan of an answer."""
 
 from __future__ import annotations
 

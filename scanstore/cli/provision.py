@@ -1,4 +1,4 @@
-"""`scanstore init|seed|health|drop`: a whole store, from its beginning to its end."""
+"""`scanstore init|seed|health|drop`: create, fill, check and delete a store."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from scanstore.cli.output import count, note, plain_text, size, tell, wants_json
 @basic_options
 @kept("the next init continues")
 def init() -> None:
-    """Create an empty store. Harmless when it is there already: an older one is migrated.
+    """Create an empty store. An existing store is kept, and migrated if it is older.
 
-    `scanstore scan` makes one by itself. A store above the current folder is left alone: the new one is made in the
-    current folder, unless --db, the environment or the configuration names another place.
+    `scanstore scan` creates a store by itself. The new store is in the current folder, even if there is one above,
+    unless --db, the environment or the configuration names another place.
 
     \b
     Example:
@@ -34,7 +34,7 @@ def init() -> None:
     """
     new = not os.path.exists(new_store_path())
     with open_store(create=True) as store:
-        tell({"store": store.path, "created": new}, f"{'Made' if new else 'Already there:'} {store.path}")
+        tell({"store": store.path, "created": new}, f"{'Created' if new else 'Exists already:'} {store.path}")
 
 
 @click.command()
@@ -44,8 +44,8 @@ def init() -> None:
 def seed(file: str | None) -> None:
     """Add first rows from a FILE, or a small sample. Creates the store if it is missing.
 
-    FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. What the
-    store has already stays as it is, so this may be repeated. A store above the current folder must be named with --db.
+    FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. Existing
+    rows stay unchanged, so you can repeat the command. A store above the current folder must be named with --db.
 
     \b
     Example:
@@ -58,7 +58,7 @@ def seed(file: str | None) -> None:
     with open_store(create=True) as store:
         added = seed_db(store, file)
         parts = [count(number, section[:-1]) for section, number in added.items() if number]
-        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all of it is there already")
+        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all rows exist already")
 
 
 @click.command()
@@ -66,7 +66,7 @@ def seed(file: str | None) -> None:
 @basic_options
 @click.pass_context
 def health(context: click.Context, thorough: bool) -> None:
-    """Report whether the store is usable, without changing it. Ends with 1 when it cannot.
+    """Report whether the store is usable, without changing it. The exit code is 1 if it is not.
 
     \b
     Example:
@@ -92,7 +92,7 @@ def health(context: click.Context, thorough: bool) -> None:
 def drop(context: click.Context, yes: bool) -> None:
     """Delete the store and everything in it, after asking. Backups beside it stay.
 
-    Refuses files that are not stores, and a store that is open elsewhere. One that is above the current folder must be
+    Refuses files that are not stores, and a store that is open elsewhere. A store above the current folder must be
     named with --db.
 
     \b

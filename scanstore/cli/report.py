@@ -1,4 +1,4 @@
-"""`scanstore report`: a scan's findings, changes and decisions; in CI, whether that is acceptable."""
+"""`scanstore report`: the findings, changes and decisions of a target, and the gates."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FORMATS = ("text", "json", "csv", "markdown", "html")
 ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
 fail_on_option = click.option(
     "--fail-on", "rule", type=click.Choice((*RULES, "none"), case_sensitive=False), metavar="WHICH-SEVERITY",
-    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at findings that are"
-    " new, came back or became more severe since the tools ran before, any-high at all findings. Also end with 1 when a"
-    " tool failed, results were left out, or no tool has looked. none judges nothing."
+    help="End with 1 if an open or confirmed finding is at least this severe. new-high counts findings that are new,"
+    " came back or became more severe since the previous run of their tool; any-high counts all of them. Also end with"
+    " 1 if a tool failed, results are missing, or no tool has run. none turns all gates off."
     " [default: the gates of the configuration]",
 )  # fmt: skip
 
@@ -33,10 +33,10 @@ fail_on_option = click.option(
 @click.option(
     "--format",
     type=click.Choice(FORMATS, case_sensitive=False),
-    help="How to write it. [default: by the file's ending, else text]",
+    help="The format. [default: by the ending of FILE, else text]",
 )
 @click.option(
-    "--baseline", metavar="ID", type=click.IntRange(min=1), help="Compare with this scan. [default: the one before]"
+    "--baseline", metavar="ID", type=click.IntRange(min=1), help="Compare with this scan. [default: the previous one]"
 )
 @fail_on_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -49,9 +49,9 @@ def report(
 ) -> None:  # fmt: skip
     """Report the open findings and the changes since an earlier scan.
 
-    The report is written to FILE, or to the standard output: as text, JSON, CSV, Markdown or one HTML page, by default
-    what the ending of FILE says, else as text. All findings of a target are reported, with what became of each since
-    its tools ran before; --scan ID reports only what that scan saw.
+    The report is written to FILE, or to the standard output. The ending of FILE decides the format: JSON, CSV,
+    Markdown or one HTML page, else text. The report has all findings of a target, each with its change since the
+    previous run of its tool; --scan ID reports only findings that this scan saw.
 
     \b
     Example:
@@ -122,6 +122,6 @@ def _fails(found: Report, gate: FailOn, troubles: list[str]) -> bool:
     if failing:
         note(f"{rule}: {count(len(failing), 'finding')}")
     if troubles:
-        note(f"{rule}: cannot be answered, because not everything was looked at: {troubles[0]}"
+        note(f"{rule}: cannot be decided, because not everything was checked: {troubles[0]}"
              + (f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""))  # fmt: skip
     return bool(failing or troubles)

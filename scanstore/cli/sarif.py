@@ -1,4 +1,4 @@
-"""`scanstore sarif`: reports of other tools in, and reports for other tools out."""
+"""`scanstore sarif`: load reports of other tools, and write reports for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_option
+from scanstore.cli.base import (
+    Failure,
+    basic_options,
+    configuration,
+    find_scan,
+    group,
+    is_one_scan,
+    open_store,
+    scan_option,
+)
 from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
@@ -35,11 +44,17 @@ def sarif() -> None:
 
 @sarif.command()
 @click.argument("file", metavar="FILE")
-@click.option("--target", metavar="TARGET", help="What the report is about: a path, a repository's name.")
-@click.option("--root", metavar="DIR", help="The folder that was looked at; its lines help to recognise findings.")
-@click.option("--scan", type=click.IntRange(min=1), metavar="ID", help="Make it part of this scan, not a new one.")
-@click.option("--scope", multiple=True, metavar="PATTERN", help="Only these files were looked at; may be repeated.")
-@click.option("--strict", is_flag=True, help="Refuse a report of a tool that failed, or of which anything is unusable.")
+@click.option("--target", metavar="TARGET", help="The target of the report: a path, or the name of a repository.")
+@click.option("--root", metavar="DIR", help="The scanned folder; its lines help to recognise findings.")
+@click.option(
+    "--scan", type=click.IntRange(min=1), metavar="ID",
+    help="Add the results to this scan instead of a new one.",
+)  # fmt: skip
+@click.option(
+    "--scope", multiple=True, metavar="PATTERN",
+    help="The tool scanned only files that match PATTERN; repeatable.",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="Refuse the report of a failed tool, and a report with unusable parts.")
 @fail_on_option
 @basic_options
 @click.pass_context
@@ -50,19 +65,21 @@ def load(
 ) -> None:  # fmt: skip
     """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
-    Creates the store if it is missing. The latest report again changes nothing, but that the tool ran is recorded. A
-    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1. The severities of
-    the configuration count before those of the report.
+    Creates the store if it is missing. Loading the latest report again only records that its tool ran. The report of
+    a failed tool marks no finding as fixed, and --fail-on ends with 1. Severities of the configuration replace those
+    of the report.
 
     \b
     Example:
       scanstore sarif load bandit.sarif --target . --root .
       semgrep --sarif src/ | scanstore sarif load - --target . --scope src/ --fail-on new-high
     """
+    if target is None and scan is None:
+        raise click.UsageError("give the target of the report: --target TARGET, or --scan ID")
     gates, severities = gates_of(rule), configuration().severities
+    if file != "-" and not os.path.exists(file):  # before a store is created
+        raise Failure(f"{file} cannot be read: there is no such file; give the path of a report")
     with open_store(create=True) as store:
-        if target is None and scan is None:
-            raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
         with progress(f"Loading {spoken(file)}", "results") as display:
@@ -83,17 +100,18 @@ def load(
 @output_argument
 @scan_option
 @click.option(
-    "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
+    "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False),
+    help="Only findings in this state; repeatable.",
 )
-@click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
+@click.option("--github", is_flag=True, help="Keep within GitHub's limits, and report omissions.")
 @basic_options
 @kept("no file was written")
 def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], github: bool) -> None:
     """Write the findings of a target or a scan as SARIF 2.1.0.
 
-    The report is written to FILE, or to the standard output. The findings are those of the target that the current
-    folder is in, whichever tool ran last; --scan names another target, or with an id a single scan. With --json the
-    counts of written and omitted results are printed as JSON; the report then needs a FILE.
+    The report is written to FILE, or to the standard output. It has the findings of all tools for the target of the
+    current folder. --scan names another target, or a single scan by its id. --json prints the counts of written and
+    omitted results; the report needs a FILE then.
 
     \b
     Example:
@@ -132,7 +150,7 @@ def _lines(found: ImportResult) -> Iterator[str]:
     for line in shortened((f"{problem.path} {problem.reason}" for problem in found.problems), "problem"):
         note(line)
     if found.again:
-        note(f"this report was loaded before, as scan {found.scan}; nothing was changed but when the tool ran last")
+        note(f"this report was loaded before, as scan {found.scan}; only the time of the last run was updated")
     else:
         parts = [f"{getattr(found, state):,} {state}" for state in COUNTED if getattr(found, state)]
         if found.not_checked:
@@ -154,6 +172,6 @@ def _note_left(told: Dumped, file: str | None) -> None:
         if number:
             note(f"left out: {count(number, what, 'steps of flows' if what.startswith('step') else None)}")
     if told.hidden:
-        note(f"the host will not show {count(told.hidden, 'result')}")
+        note(f"GitHub will not show {count(told.hidden, 'result')}")
     if told.bytes_over:
-        note(f"the host may refuse it: zipped, it is {count(told.bytes_over, 'byte')} too large")
+        note(f"GitHub may refuse the file: zipped, it is {count(told.bytes_over, 'byte')} too large")

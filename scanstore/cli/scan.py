@@ -45,10 +45,13 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 
 @click.command()
 @click.argument("path", type=click.Path(), metavar="[PATH]", required=False)
-@click.option("--target", help="What the snapshots of this tree are filed under. [default: the absolute path]")
-@click.option("--name", help="A name for this scan. [default: the folder's]")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only files like this, as in .gitignore; repeatable.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like this; repeatable.")
+@click.option("--target", help="Name of the tree; scans of one target are compared. [default: the absolute path]")
+@click.option("--name", help="Name of this scan. [default: that of the folder]")
+@click.option(
+    "--include", multiple=True, metavar="PATTERN",
+    help="Only files that match PATTERN, as in .gitignore; repeatable.",
+)  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files that match PATTERN; repeatable.")
 @click.option(
     "--max-size", callback=_bytes_meant, metavar="SIZE", default="5MB", show_default=True,
     help="Skip larger files; none for no limit.",
@@ -60,7 +63,7 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 )  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @basic_options
-@kept()
+@kept("no scan was begun")
 def scan(
     path: str | None,
     target: str | None,
@@ -74,11 +77,11 @@ def scan(
 ) -> None:
     """Record a snapshot of the tree, or of the one file, at PATH.
 
-    Without PATH, each of the configured roots is recorded, and --json prints a list. --include and --exclude replace
-    the configured patterns, each its own.
+    Without PATH, each of the configured roots is recorded, and --json prints a list. --include replaces the
+    configured include patterns, and --exclude the configured exclude patterns.
 
-    Only what changed since earlier scans is read and written. A file that cannot be read or parsed is recorded with the
-    reason, and the scan completes all the same. Creates the store if it is missing.
+    Only files that changed since earlier scans are read and written. A file that cannot be read or parsed is recorded
+    with the reason, and the scan goes on. Creates the store if it is missing.
 
     \b
     Example:
@@ -110,6 +113,7 @@ def scan(
                     files = "recorded files are kept, and the next scan continues"
                     keep(f"scan {begun[0].id} is {begun[0].status}; {files}")
                 raise
+            keep(f"scan {recorded.id} is {recorded.status}, and all recorded files are kept")
             seconds = time.monotonic() - started
             before = previous(store, recorded)
             diff = None if before is None else store.scans.diff(before, recorded)
@@ -126,7 +130,7 @@ def _roots(target: str | None, ctags: str | None) -> list[str]:
         raise click.UsageError("Missing argument 'PATH'.")
     for root in found.roots:
         if not os.path.isdir(root):
-            raise Misuse(f"{found.file}: roots has {root!r}, and there is no such folder; make it, or take it out")
+            raise Misuse(f"{found.file}: roots has {root!r}, but there is no such folder; create it, or correct roots")
     for option, value in (("--target", target), ("--ctags", ctags)):
         if value is not None and len(found.roots) > 1:
             raise Misuse(f"{option} is for one tree, and {found.file} has {len(found.roots):,} roots; give PATH")

@@ -1,4 +1,4 @@
-"""`scanstore scans`: list, show, compare and remove snapshots; what analyses them is in `analysis`."""
+"""`scanstore scans`: list, show, compare and remove snapshots; `analysis` has the commands that analyse them."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def scans() -> None:
 
 
 @scans.command("list")
-@click.option("--target", help="Only those of this target.")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
+@click.option("--target", help="Only scans of this target.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only scans with this status.")
 @rows_options("id", "status", "started", "name", "target", "error")
 @basic_options
 def list_(target: str | None, status: ScanStatus | None) -> None:
@@ -69,7 +69,7 @@ def list_(target: str | None, status: ScanStatus | None) -> None:
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @basic_options
 def show(scan: str | None, verbose: bool) -> None:
-    """Show a scan in figures: SCAN is an id or a target, by default the one that the current folder is in.
+    """Show the counts of a scan. SCAN is an id or a target, by default the target of the current folder.
 
     \b
     Example:
@@ -91,9 +91,10 @@ def show(scan: str | None, verbose: bool) -> None:
 @target_option
 @basic_options
 def diff(a: str | None, b: str | None) -> None:
-    """List which files differ between scans A and B: added, removed, changed, moved.
+    """List the files that differ between scans A and B: added, removed, changed, moved.
 
-    B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
+    B is by default the latest scan of A's target. Without A, the latest scan of the target is compared with the one
+    before it.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`scanstore schedules`: jobs that are due again and again."""
+"""`scanstore schedules`: recurring jobs."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ COLUMNS: Columns[ScheduledTask] = (
 @click.argument("name")
 @click.argument("task_type", metavar="TYPE")
 @click.argument("cron")
-@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Whose clocks CRON is about.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Time zone of CRON.")
 @click.option("--config", metavar="JSON", help="The input of its jobs, an object.")
-@click.option("--disabled", is_flag=True, help="Do not run it before it is enabled.")
+@click.option("--disabled", is_flag=True, help="Add the schedule disabled.")
 @basic_options
 @kept()
 def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool) -> None:
     """Add a schedule: a job of TYPE at the times of CRON. Creates the store if it is missing.
 
-    CRON has five fields: minute, hour, day of month, month, day of week. At a change of the clocks, a fixed time that
-    is skipped runs at once after it, and one that comes twice runs the first time.
+    CRON has five fields: minute, hour, day of month, month, day of week. When clocks are changed, a run at a skipped
+    time starts right after the change, and a run at a repeated time starts the first time.
 
     \b
     Example:
@@ -101,7 +101,7 @@ def list_() -> None:
 @basic_options
 @kept("added jobs stay, and the next run adds the rest")
 def run_due() -> None:
-    """Enqueue a job for every schedule that is due. To be called again and again, by a loop or the system's cron.
+    """Enqueue a job for every schedule that is due. Call it regularly, from a loop or the system's cron.
 
     If several runs were missed, one job makes up for all of them. A run is skipped while the previous job of the
     schedule is unfinished. Exits with 1 if another job has the name of a due schedule as its unique key; the schedule

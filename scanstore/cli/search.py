@@ -35,7 +35,7 @@ def _asking(command: Decorated) -> Decorated:
     for add in (
         common,
         rows_options("id", "place", "kind", "title", "snippet", "target", limit=20),
-        click.option("--all", "everywhere", is_flag=True, help="In all targets."),
+        click.option("--all", "everywhere", is_flag=True, help="Search all targets."),
         click.argument("text", nargs=-1, required=True),
     ):
         command = add(command)
@@ -43,15 +43,15 @@ def _asking(command: Decorated) -> Decorated:
 
 
 @click.command()
-@click.option("--kind", type=click.Choice(("finding", "symbol"), case_sensitive=False), help="Only these.")
+@click.option("--kind", type=click.Choice(("finding", "symbol"), case_sensitive=False), help="Only rows of this kind.")
 @_asking
 def search(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, scan: str | None) -> None:
     """Find findings and symbols by their words.
 
-    The best come first. All words have to be there; if nothing has them all, any of them. 'inj*'
-    matches the beginning of a word, '"two words"' a phrase; after --, -word excludes a word. Findings are those of all
-    scans of the target that the current folder is in, symbols those of its latest scan. --all searches all targets, and
-    names them.
+    The best matches come first. A match has all words; without such a match, rows with any of the words are listed.
+    'inj*' matches the beginning of a word, '"two words"' a phrase; after --, -word excludes a word. The search covers
+    the findings of all scans of the target of the current folder, and the symbols of its latest scan. --all searches
+    all targets, and names them.
 
     \b
     Example:
@@ -66,7 +66,7 @@ def search(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, sca
 def search_findings(text: tuple[str, ...], everywhere: bool, scan: str | None) -> None:
     """Find findings by their words and the notes on them.
 
-    The best come first. See scanstore search --help for what the words may be.
+    The best matches come first. `scanstore search --help` explains the words.
 
     \b
     Example:
@@ -98,7 +98,7 @@ def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, scan
         )
         listing(found, columns)
         if not found:
-            note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
+            note("; ".join([f"no row has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
 
 
 def _unseen(store: Store, kind: SearchKind | None, scan: Scan | None, target: str | None) -> Iterator[str]:

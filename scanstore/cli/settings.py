@@ -46,7 +46,7 @@ def get(key: str) -> None:
 @click.argument("key")
 @click.argument("value")
 @click.option("--text", is_flag=True, help="VALUE is text, even if it looks like a number.")
-@click.option("--description", metavar="TEXT", help="What the setting is for. [default: as it was]")
+@click.option("--description", metavar="TEXT", help="Purpose of the setting. [default: unchanged]")
 @basic_options
 @kept()
 def set_(key: str, value: str, text: bool, description: str | None) -> None:

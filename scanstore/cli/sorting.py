@@ -1,6 +1,6 @@
-"""The order of the rows of a list: by the values of columns, not by the texts of their cells.
+"""Sort the rows of a list by the values of columns, not by the texts of their cells.
 
-Change here how values of different kinds compare.
+Change here: the comparison of values of different kinds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def orders(given: str) -> list[Order]:
 def ordered(rows: Iterable[_Row], by: Sequence[tuple[Callable[[_Row], object], bool]]) -> list[_Row]:
     """Return rows sorted by values, each ascending or, with True beside it, descending.
 
-    Rows without a value come last both ways. Equal rows keep their order.
+    Rows without a value come last in both directions. Equal rows keep their order.
     """
     found = list(rows)
     for value, descending in reversed(by):
@@ -43,7 +43,7 @@ def ordered(rows: Iterable[_Row], by: Sequence[tuple[Callable[[_Row], object], b
 
 
 def rank(severity: object) -> object:
-    """Return how severe a severity is: `-severity` puts critical rows first."""
+    """Return the rank of a severity: `--sort -severity` puts critical rows first."""
     known = parts.state_machine.SEVERITIES
     return -known.index(severity) if severity in known else severity
 

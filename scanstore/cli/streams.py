@@ -1,4 +1,4 @@
-"""The standard streams of a command, any of which may be missing: closed by the caller, or never there (pythonw).
+"""The standard streams of a command, any of which may be missing: closed by the caller, or absent as in pythonw.
 
 Python has None in the place of such a stream. No other module of the command line uses `sys.stdin` and its like.
 

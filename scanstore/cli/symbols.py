@@ -91,10 +91,10 @@ def symbol_columns(scan: Scan) -> Columns[Symbol]:
 
 @click.command()
 @click.argument("name")
-@click.option("--prefix", "match", flag_value="prefix", help="Names that begin like this.")
-@click.option("--contains", "match", flag_value="contains", help="Names with this in them, in any case.")
+@click.option("--prefix", "match", flag_value="prefix", help="Match the beginning of names.")
+@click.option("--contains", "match", flag_value="contains", help="Match any part of names, ignoring case.")
 @click.option("--type", "symbol_type", type=click.Choice(TYPES), help="Only symbols of this type.")
-@click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
+@click.option("--file", metavar="FILE", help="Only symbols in this file of the scan.")
 @rows_options(*SYMBOLS)
 @common
 def find(
@@ -102,7 +102,7 @@ def find(
 ) -> None:
     """Find symbols by name or qualified name.
 
-    Prints file:line, type, qualified name and id. Ends with 1 when there are none.
+    Prints id, file:line, type and qualified name. The exit code is 1 if no symbol matches.
 
     \b
     Example:
@@ -209,11 +209,11 @@ def _params(params: list[dict[str, Any]]) -> Iterator[str]:
 @click.command()
 @click.argument("symbol")
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
-@click.option("--guesses/--no-guesses", default=True, show_default=True, help="Guessed ones too.")
+@click.option("--guesses/--no-guesses", default=True, show_default=True, help="Include guessed references.")
 @rows_options("place", "type", "trust", "name", "within")
 @common
 def refs(symbol: str, reference_type: ReferenceType | None, guesses: bool, scan: str | None) -> None:
-    """List every place that refers to a symbol, with how that is known.
+    """List the references to a symbol, and how each was resolved.
 
     \b
     Example:
@@ -254,7 +254,7 @@ def trust(reference: SymbolReference | Edge) -> str:
 @rows_options(*SYMBOLS)
 @common
 def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
-    """List symbols that nothing in the tree seems to use: a hint, not a proof.
+    """List symbols that seem to be unused: a hint, not a proof.
 
     Symbols of languages whose references are not recorded are left out.
 
@@ -303,9 +303,10 @@ def edges(reference_type: ReferenceType | None, scan: str | None) -> None:
 @target_option
 @basic_options
 def diff(a: str | None, b: str | None) -> None:
-    """List which symbols differ between scans A and B: added, removed, changed, moved.
+    """List the symbols that differ between scans A and B: added, removed, changed, moved.
 
-    B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
+    B is by default the latest scan of A's target. Without A, the latest scan of the target is compared with the one
+    before it.
 
     \b
     Example:

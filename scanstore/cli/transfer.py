@@ -1,14 +1,21 @@
-"""`scanstore dump|load|merge`: a store as text, a store of that text, two stores in one."""
+"""`scanstore dump|load|merge`: write a store as text, load such a text, and merge two stores."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
+from scanstore import parts
+from scanstore.cli.base import (
+    Failure,
+    basic_options,
+    existing_store_path,
+    named_store_path,
+    open_store,
+    store_key,
+)
 from scanstore.cli.destination import output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import (
@@ -27,7 +34,6 @@ from scanstore.cli.output import (
 )
 from scanstore.cli.progress import BYTES, progress
 from scanstore.cli.streams import binary_input, flush, is_terminal
-from scanstore.db import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +45,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_argument
-@click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
-@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
+@click.option("--include-secrets", is_flag=True, help="Include API keys of models and password hashes.")
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; repeatable.")
 @basic_options
 @kept("no file was written")
 def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
     """Write the whole store as JSON Lines.
 
-    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump
-    of some tables only cannot be loaded.
+    The dump is written to FILE, or to the standard output. Equal stores give equal bytes. Only you can read the file.
+    A dump of some tables only cannot be loaded.
 
     \b
     Example:
@@ -77,10 +83,10 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
 def load(context: click.Context, file: str, no_accounts: bool) -> None:
     """Create a store from a dump.
 
-    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an
-    existing one must be empty, and be named with --db if it is above the current folder. A dump of an older scanstore
-    is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one: look at them
-    when the dump is not your own.
+    FILE may be - for the standard input. The whole dump is loaded, or nothing. Creates the store if it is missing. An
+    existing store must be empty, and named with --db if it is above the current folder. A dump of an older scanstore
+    is migrated. Accounts with their roles, and scans of folders outside the current one, are listed: check them if
+    the dump is not your own.
 
     \b
     Example:
@@ -96,18 +102,16 @@ def load(context: click.Context, file: str, no_accounts: bool) -> None:
                 told = store.load(source, accounts=not no_accounts, progress=display)
             finish()
     except BaseException:
-        if new and not is_finished(context):  # an empty store is nothing that anybody asked for
-            for name in (path, f"{path}-wal", f"{path}-shm"):
-                with suppress(OSError):  # what is wrong is said already
-                    open_files.unlink(name)
+        if new and not is_finished(context):
+            parts.dump.remove_unfilled(path, store_key())  # another process may have filled it meanwhile
         raise
     tell(told, _loaded_lines(path, told))
     _note_left_out(told.own_left_out)
 
 
-def _note_left_out(parts: list[LeftOut]) -> None:
+def _note_left_out(left_out: list[LeftOut]) -> None:
     """Name the tables, views and triggers of the user that are not carried."""
-    for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in parts), "part"):
+    for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in left_out), "part"):
         caution(line)
 
 
@@ -131,14 +135,14 @@ def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Give up then. [default: 30, and 1 per MB of OTHER]",
+    help="Give up after this time. [default: 30, and 1 per MB of OTHER]",
 )
 @basic_options
 @kept()
 def merge(other: str, timeout: float | None) -> None:
-    """Merge another store into this one. OTHER stays as it is.
+    """Merge another store into this one. OTHER stays unchanged.
 
-    What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
+    If a row differs between the stores, this store keeps its own and lists the conflict. Merging again changes nothing.
 
     \b
     Example:
@@ -146,7 +150,7 @@ def merge(other: str, timeout: float | None) -> None:
     """
     path = existing_store_path()
     if not os.path.exists(other):
-        raise Failure(f"no store at {other}; give the path of the store to take over")
+        raise Failure(f"no store at {other}; give the path of the store to merge")
     with open_store(write=True) as store:
         with progress(f"Merging {other}", "rows") as display:
             found = store.merge(other, timeout=timeout, progress=display)

@@ -1,4 +1,4 @@
-"""`scanstore findings`, the part that decides: statuses, comments, suppressions and their history.
+"""`scanstore findings`, the decisions: statuses, comments, suppressions and their history.
 
 Every decision has a name to it: that of --by, of $SCANSTORE_USER or of the login.
 """
@@ -49,13 +49,13 @@ def _author(_: click.Context, __: click.Parameter, value: str | None) -> str:
         try:
             value = getpass.getuser()
         except (KeyError, OSError, ImportError):
-            raise Misuse("this login has no name; say who decides: --by NAME") from None
+            raise Misuse("this login has no name; give the author with --by NAME") from None
     return value
 
 
 #: `--by`, as the argument `by`, which always has a value.
 by_option = click.option(
-    "--by", metavar="NAME", callback=_author, help="Who decides. [default: $SCANSTORE_USER, else your login]"
+    "--by", metavar="NAME", callback=_author, help="Name of the author. [default: $SCANSTORE_USER, else your login]"
 )
 
 
@@ -78,21 +78,22 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
     if exact is None or exact.tzinfo is None:
         raise click.BadParameter(f"{value!r} is no time; write 2027-01-31, 30d, 12h or 2027-01-31T12:00:00Z")
     if exact <= datetime.now(UTC):
-        raise Failure(f"--expires is {value}, which is over already; give a later time")
+        raise Failure(f"--expires is {value}, which is in the past; give a later time")
     return exact
 
 
 @click.command()
 @click.argument("findings", metavar="ID...", type=ID, nargs=-1, required=True)
 @click.argument("status", metavar="STATUS", type=click.Choice(STATUSES, case_sensitive=False))
-@click.option("--note", "remark", metavar="TEXT", help="Why.")
+@click.option("--note", "remark", metavar="TEXT", help="The reason.")
 @by_option
 @basic_options
 @kept()
 def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None, by: str) -> None:
-    """Set the status of findings. If one cannot change that way, none is changed.
+    """Set the status of findings: of all of them or none.
 
-    STATUS is open, confirmed, false_positive, ignored or fixed. Later scans leave it alone.
+    STATUS is open, confirmed, false_positive, ignored or fixed. Later scans keep it, but a fixed finding is reopened
+    when a tool reports it again.
 
     \b
     Example:
@@ -135,7 +136,7 @@ def comment(finding: int, text: str, by: str) -> None:
 @rows_options("time", "by", "decision", "note")
 @basic_options
 def history(finding: int) -> None:
-    """Show the decisions and comments about a finding: when, by whom, what, why.
+    """Show the decisions and comments about a finding: time, author, decision, note.
 
     \b
     Example:
@@ -156,12 +157,15 @@ def _decision(event: FindingEvent) -> str:
 
 @click.command()
 @click.argument("findings", metavar="[ID]...", type=ID, nargs=-1)
-@click.option("--rule", metavar="RULE", help="Hide what this rule finds, instead of single findings.")
-@click.option("--tool", metavar="TOOL", help="The rule of this tool only.")
-@click.option("--path", metavar="PATTERN", help="Only in files like this, written as in a .gitignore file.")
-@click.option("--target", metavar="TARGET", help="Of which target. [default: the one that the current folder is in]")
-@click.option("--justification", "-j", metavar="TEXT", required=True, help="Why.")
-@click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
+@click.option("--rule", metavar="RULE", help="Hide the findings of this rule, instead of single findings.")
+@click.option("--tool", metavar="TOOL", help="Only findings of this tool.")
+@click.option("--path", metavar="PATTERN", help="Only findings in files that match PATTERN, as in .gitignore.")
+@click.option("--target", metavar="TARGET", help="The target. [default: the target of the current folder]")
+@click.option("--justification", "-j", metavar="TEXT", required=True, help="The reason.")
+@click.option(
+    "--expires", metavar="WHEN", callback=_moment,
+    help="End of the suppression: a day (2027-01-31) or a span (30d, 12h, 4w).",
+)  # fmt: skip
 @by_option
 @basic_options
 @kept()
@@ -175,10 +179,10 @@ def suppress(
     expires: datetime | None,
     by: str,
 ) -> None:
-    """Hide findings, or the results of a rule. Their status stays.
+    """Hide findings, or all findings of a rule. Their status stays.
 
-    An expired suppression hides nothing; lists and reports say that it has expired. Days are those of UTC, the last
-    one included.
+    An expired suppression hides nothing; lists and reports say that it has expired. Days are in UTC, and the last day
+    is included.
 
     \b
     Example:
@@ -232,8 +236,8 @@ def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
 
 
 @click.command("suppressions")
-@click.option("--target", metavar="TARGET", help="Only those of this target.")
-@click.option("--all", "lifted", is_flag=True, help="Those that were lifted, too.")
+@click.option("--target", metavar="TARGET", help="Only suppressions of this target.")
+@click.option("--all", "lifted", is_flag=True, help="Include lifted suppressions.")
 @rows_options("id", "state", "scope", "end", "by", "reason")
 @basic_options
 def list_suppressions(target: str | None, lifted: bool) -> None:

@@ -1,4 +1,4 @@
-"""`scanstore check|stats|prune|rekey`: is the store well, how large is it, what may go, another key."""
+"""`scanstore check|stats|prune|rekey`: check the store, show its size, remove old rows, and change its key."""
 
 from __future__ import annotations
 
@@ -47,16 +47,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", required=False)
-@click.option("--fix", is_flag=True, help="Put right what can be, and drop what a stranger put into the schema.")
+@click.option(
+    "--fix", is_flag=True,
+    help="Repair the problems that can be repaired, and drop foreign parts of the schema.",
+)  # fmt: skip
 @rows_options("state", "what", "remedy")
 @basic_options
 @click.pass_context
 @kept()
 def check(context: click.Context, file: str | None, fix: bool) -> None:
-    """Check the store, or FILE, for damage and inconsistent rows. Ends with 1 when there are any left.
+    """Check the store, or FILE, for damage and inconsistent rows. The exit code is 1 if problems are left.
 
-    Views, triggers and tables in the place of scanstore's own keep a file from being opened. With --fix they are
-    dropped, and nothing of them is run. Nothing else is lost by --fix.
+    A file with foreign views or triggers, or with foreign tables in place of scanstore's own, is not opened. --fix
+    drops them without running them, and removes nothing else.
 
     \b
     Example:
@@ -115,10 +118,10 @@ PROBLEMS: Columns[Problem] = (
 @rows_options("name", "rows", "bytes")
 @basic_options
 def stats() -> None:
-    """Show how large the store is.
+    """Show the size of the store and of its tables.
 
-    Its tables too, and what the latest scans brought. --csv, --tsv and --columns print the tables only; --sort and
-    --limit are about the tables.
+    The growth by the latest scans is shown too. --csv, --tsv and --columns print the tables only. --sort and --limit
+    apply to the tables.
 
     \b
     Example:
@@ -165,17 +168,23 @@ def _stats_lines(found: Stats) -> Iterator[str]:
 
 
 @click.command()
-@click.option("--older-than", metavar="SPAN", help="Only rows finished that long ago, such as 12h, 90d or 8w.")
-@click.option("--keep-last", type=click.IntRange(0), metavar="N", help="Keep so many scans of each target, and jobs.")
+@click.option(
+    "--older-than", metavar="SPAN",
+    help="Only rows that finished longer ago than this, such as 12h, 90d or 8w.",
+)  # fmt: skip
+@click.option(
+    "--keep-last", type=click.IntRange(0), metavar="N",
+    help="Keep the N newest scans of each target, and the N newest jobs.",
+)  # fmt: skip
 @click.option(
     "--what",
     "kinds",
     multiple=True,
     type=click.Choice(("scans", "jobs", "calls", "answers")),
-    help="What may go; may be repeated. [default: scans, jobs]",
+    help="The kinds of rows to remove; repeatable. [default: scans, jobs]",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would go, as without --yes.")
-@click.option("--yes", is_flag=True, help="Remove it.")
+@click.option("--dry-run", is_flag=True, help="Count the rows only, as without --yes.")
+@click.option("--yes", is_flag=True, help="Remove the rows.")
 @basic_options
 @kept()
 def prune(
@@ -183,9 +192,9 @@ def prune(
 ) -> None:
     """Remove old scans and jobs.
 
-    Texts of model calls and kept answers go when they are named; of calls only the prompts and responses go.
-    The latest scan of a target stays, as does what people decided about findings. The space is given back by
-    scanstore vacuum.
+    Model calls and cached answers are pruned only if --what names them; of calls, only the prompts and responses are
+    removed. The latest scan of each target and all decisions about findings stay. `scanstore vacuum` shrinks the file
+    afterwards.
 
     \b
     Example:
@@ -193,7 +202,7 @@ def prune(
       scanstore prune --older-than 90d --keep-last 5 --yes
     """
     if older_than is None and keep_last is None:
-        raise Misuse("say how much is to stay: give --older-than, --keep-last or both")
+        raise Misuse("choose the rows: give --older-than, --keep-last or both")
     if dry_run and yes:
         raise Misuse("give --dry-run or --yes, not both")
 
@@ -230,7 +239,7 @@ def _pruned_lines(done: Pruned) -> Iterator[str]:
         if number
     ]
     for scan, table in done.held.items():
-        note(f"left: scan {scan}; rows of {table} point at it")
+        note(f"kept: scan {scan}; rows of {table} refer to it")
     if not parts:
         yield "Nothing to remove"
     elif done.dry_run:
@@ -241,14 +250,14 @@ def _pruned_lines(done: Pruned) -> Iterator[str]:
 
 @click.command()
 @click.option("--key-stdin", is_flag=True, help="Read the new key from the first line of standard input.")
-@click.option("--remove", is_flag=True, help="Decrypt the store: it has no key then.")
+@click.option("--remove", is_flag=True, help="Decrypt the store; it has no key afterwards.")
 @basic_options
 @kept()
 def rekey(key_stdin: bool, remove: bool) -> None:
     """Encrypt the store with a new key.
 
-    The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. The store must not be open elsewhere. There is
-    no way to the data without the key. A store above the current folder must be named with --db.
+    The command asks for the new key; the current key is $SCANSTORE_KEY. The change is atomic. The store must not be
+    open elsewhere. If you lose the key, the data is lost. A store above the current folder must be named with --db.
 
     \b
     Example:

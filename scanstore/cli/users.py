@@ -61,7 +61,7 @@ STDIN = click.option("--password-stdin", is_flag=True, help="Read it from the fi
 def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool) -> None:
     """Add a user. Creates the store if it is missing.
 
-    A password cannot be given as an argument, because others could see it. It needs 8 characters or more, and
+    A password is never an argument, because other users could see it. It needs at least 8 characters, and the extra
     scanstore[auth].
 
     \b

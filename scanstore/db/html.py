@@ -100,8 +100,8 @@ def _values(value: object) -> dict[str, object]:
         found = {name: data.get(name) for name in _shown(type(value))}
         for name, field in type(value)._meta.fields.items():
             if isinstance(field, peewee.ForeignKeyField) and isinstance(found.get(name), int):
-                found[name] = short(found[name])  # an id, which counts nothing
-        more = {name: vars(value).get(name) for name in ("state", "counts")}  # what lists add to rows
+                found[name] = short(found[name])  # an id, which is not a count
+        more = {name: vars(value).get(name) for name in ("state", "counts")}  # the attributes that lists add to rows
         return found | {name: each for name, each in more.items() if each is not None}
     return dict(value._asdict()) if _is_named(value) else {"value": value}
 

@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"([^A-Za-z_]*)([A-Za-z_]\w*)(!r)?")
 
 
 class Token(NamedTuple):
-    """A column of a declaration, with the text before it."""
+    """A column of a declaration, with the punctuation before it."""
 
     before: str
     name: str
@@ -77,7 +77,7 @@ def _filled(model: Any, data: dict[str, object], name: str) -> bool:
 
 
 def _value(value: object, token: Token, field: object) -> str:
-    """Return the text of one column; numbers and ids of other rows with the name of the column."""
+    """Return the text of one column. Numbers and ids of other rows include the name of the column."""
     name = token.name
     if token.quoted:
         return short(value, name, quoted=True)

@@ -1,8 +1,8 @@
-"""Where a store is, when its place comes from the environment or the command line: a path, or a URL of SQLite.
+"""The path of a store that the environment or the command line names, as a path or as an SQLite URL.
 
-``~`` and ``~user`` at the beginning mean a home folder, as in a shell. ``sqlite:///scan.db`` is a path relative to the
-current folder, ``sqlite:////srv/scan.db`` an absolute one. A path that a program gives to ``Store`` is used unchanged
-and never comes here.
+``~`` and ``~user`` at the beginning mean a home folder, as in a shell. ``sqlite:///scan.db`` is a path relative to
+the current folder, ``sqlite:////srv/scan.db`` an absolute one. A path that a program passes to ``Store`` is used
+unchanged, without this module.
 
 Change here: the environment variables, and what a URL may contain.
 """
@@ -23,7 +23,7 @@ _REMEDY = {"DATABASE_URL": ", or set $SCANSTORE_DB"}
 
 
 def default_path() -> str:
-    """Return the path of a store that was not named: of $SCANSTORE_DB, else of $DATABASE_URL, else ``scanstore.db``.
+    """Return the default path of a store: that of $SCANSTORE_DB, else of $DATABASE_URL, else ``scanstore.db``.
 
     Raises InvalidArgument for a URL of another database.
     """
@@ -43,8 +43,8 @@ def from_environment() -> tuple[str, str] | None:
 
 
 def path_of(value: str, what: str, *, url: bool = False) -> str:
-    """Return the path that a text means: a path, which may begin with ``~``, or a URL of SQLite; it must be one if
-    ``url``. Percent-encoded characters of a URL are decoded.
+    """Return the path of a text: a path, which may begin with ``~``, or an SQLite URL. If ``url`` is true, the text
+    must be a URL. Percent-encoded characters of a URL are decoded.
 
     ``what`` names the text in errors. Raises InvalidArgument for a URL of another database, a URL with a query or a
     host, and the home folder of an unknown user.
@@ -65,7 +65,7 @@ def path_of(value: str, what: str, *, url: bool = False) -> str:
 
 
 def is_plain(value: str) -> bool:
-    """Whether a text means the path that it is: it is no URL, and does not begin with ``~``."""
+    """Return whether a text is a path to be used unchanged: it is not a URL and does not begin with ``~``."""
     return not value.startswith("~") and re.match(_URL, value) is None
 
 
@@ -76,6 +76,8 @@ def without_secrets(url: str) -> str:
     'postgres://…@host/web?sslkey=…'
     """
     url = re.sub(r"(?s)^([\w+.-]*:(?://)?)?.*@", r"\1…@", url)
+    if re.match(_URL, url) is None:  # such as "host=localhost password=secret"
+        url = re.sub(r"(^|\s)(\w+\s*)=\s*[^\s;&]*", r"\1\2=…", url)
     url = re.sub(r"(//[^/?#@:]*):(?!\d+(?:[/?#]|$))[^/?#@]*", r"\1:…", url)  # not followed by a host: not a port
     return re.sub(r"([?&;#][^=&;#]*)=[^&;#]*", r"\1=…", url)
 
@@ -89,7 +91,8 @@ def _decoded(text: str) -> str:
 
 
 def _expanded(path: str, written: str, what: str) -> str:
-    """Return the path with its home folder, if it is ``written`` with a tilde, which %7E is not."""
+    """Return the path with the home folder in place of ``~``, if ``written`` begins with a tilde (``%7E`` does not
+    count)."""
     if not written.startswith("~") or "\0" in path:
         return path
     found = os.path.expanduser(path)

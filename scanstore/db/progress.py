@@ -1,10 +1,10 @@
-"""Progress of long calls: the function that a caller gives, and the count that is passed to it.
+"""Progress of long calls: the callback of the caller, and the counts that it receives.
 
 Each call counts in the unit of its work: rows, bytes, pages, results. It reports after a batch, outside SQLite and in
-the thread of the caller, so the function may raise to cancel the work: the transaction is rolled back, or the part that
-is whole stays. The last report has the total, and comes before the commit.
+the thread of the caller, so the function may raise to cancel the work. The transaction is rolled back then; parts
+that were committed before stay. The last report has the total, and comes before the commit.
 
-Change here: when a call reports.
+Change here: the moments of the reports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """The count of one call. It is false without a callback, so that callers can skip counting."""
+    """The count of one call. It is falsy without a callback, so that callers can skip counting."""
 
     def __init__(self, progress: ProgressCallback | None, total: int = 0) -> None:
         if progress is not None and not callable(progress):

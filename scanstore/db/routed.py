@@ -1,4 +1,4 @@
-"""Files that peewee_migrate changed by itself, with ``pw_migrate`` or its Router, and that scanstore takes over.
+"""Files that ``pw_migrate`` or peewee_migrate's Router has migrated, and that scanstore accepts as stores.
 
 Such a file has scanstore's tables, but its id and version are missing or out of date. Only the history of migrations
 says which version it is. It is believed if it names exactly the first migrations of scanstore and if the schema is

@@ -1,5 +1,6 @@
-"""Lists of rows, and rows of a model by a condition in SQL: building a query from the model takes longer than the query
-itself.
+"""Lists of rows, and rows of a model by a condition in SQL.
+
+SQL is used because building a query from the model takes longer than the query itself.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Rows(list[_T]):
         return notebooks.table(self, self._kind)
 
     def _repr_pretty_(self, printer: _Printer, cycle: bool) -> None:
-        printer.pretty(list(self[:SHOWN]))  # one row a line
+        printer.pretty(list(self[:SHOWN]))  # one row per line
         if len(self) > SHOWN:
             printer.text(f" and {len(self) - SHOWN:,} more")
 
@@ -76,12 +77,12 @@ SHOWN = 50  #: rows in the `repr` of a list
 
 
 def read(db: Database, model: type[_Row], where: str, values: Sequence[object]) -> Rows[_Row]:
-    """The rows for which a condition holds, in any order."""
+    """Return the rows that fulfil a condition, in any order."""
     return _read(db, model, f"FROM {model._meta.table_name} WHERE {where}", values)
 
 
 def read_keys(db: Database, model: type[_Row], keys: Iterable[int | str]) -> Rows[_Row]:
-    """The rows with these keys, in this order, without those that are missing."""
+    """Return the rows with these keys, in this order. Missing rows are left out."""
     source = f"FROM json_each(?) AS i CROSS JOIN {model._meta.table_name} AS t ON t.id = i.value"
     return _read(db, model, source, (dump_json(list(keys)),), prefix="t.")
 
@@ -113,9 +114,9 @@ SELECT m.name, f."from" FROM sqlite_master AS m, pragma_foreign_key_list(m.name)
 
 
 def remove(db: Database, table: str, where: str, values: Sequence[object]) -> Removed:
-    """Delete rows, and count them and the rows that are deleted with them, by table. Inside a transaction.
+    """Delete rows, and count all deleted rows by table. Call it inside a transaction.
 
-    The foreign keys of the file that are declared ``ON DELETE CASCADE`` say which rows are deleted with them.
+    Foreign keys that are declared ``ON DELETE CASCADE`` decide which other rows are deleted too.
     """
     found = Removed()
     _count(db, table, where, values, found, ())

@@ -296,7 +296,7 @@ def _future(expires: object) -> datetime | None:
         raise InvalidArgument(f"expires is {shown(expires)}; it must be an aware datetime, or None")
     stored = datetime.fromisoformat(format_time(expires))
     if stored <= utcnow():
-        raise InvalidArgument(f"expires is {expires.isoformat()}, which is over already; give a later time")
+        raise InvalidArgument(f"expires is {expires.isoformat()}, which is in the past; give a later time")
     return stored
 
 

@@ -142,7 +142,7 @@ def gap(languages: Sequence[Language], kind: str, *, only: str | None = None) ->
         how = [f"{number:,} {what}" for number, what in ((failed, "with errors"), (skipped, "skipped")) if number]
         files = "1 file" if failed + skipped == 1 else f"{failed + skipped:,} files"
         parts.append(
-            f"{files} of the scan {'was' if failed + skipped == 1 else 'were'} not looked at: {', '.join(how)}"
+            f"{files} of the scan {'was' if failed + skipped == 1 else 'were'} not read: {', '.join(how)}"
         )
     able = any(kind in row.recorded for row in asked)
     if not able and not parts:

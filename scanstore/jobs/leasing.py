@@ -1,4 +1,4 @@
-"""A worker's words about a job, by the job's id. See :mod:`scanstore.leases.engine` for the mechanism.
+"""The calls of a worker about a job, by the job's id. See :mod:`scanstore.leases.engine` for the mechanism.
 
 A finished job never changes again: a late report is refused by the guard of every statement here, and any other writer
 by a trigger. A job that is cancelled while it runs is ``cancelling`` until its worker has noticed, or is gone; its

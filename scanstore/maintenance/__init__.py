@@ -1,4 +1,4 @@
-"""Keeping a store well: checks and repairs of rows, size, age, copies, merging, and repair of damaged files.
+"""Maintenance of a store: checks and repairs of rows, size, pruning, copies, merging, and repair of damaged files.
 
 ``invariants`` lists what every store must satisfy, and ``fixes`` restores derived rows. ``health`` asks all questions,
 ``compaction`` and ``pruning`` make the file smaller, ``backup`` and ``dump`` copy a store,

@@ -1,4 +1,4 @@
-"""Copies of a store: made while others write, verified, kept in rotation, and put back.
+"""Copies of a store: made while others write, verified, rotated and restored.
 
 SQLite's own backup copies the pages, from a connection that holds one read transaction for all of its steps: the copy
 is the store at one moment, writers go on meanwhile, and none of them makes it start again. The copy grows under a name

@@ -1,4 +1,4 @@
-"""Making a store small and quick again: giving free pages back, and preparing statistics for queries.
+"""Vacuum and optimize: shrink the file, and update the statistics of the query planner.
 
 `vacuum` rewrites the whole file, `optimize` only tidies indexes and statistics. Both leave every row as it is. Change
 here: what counts as tidying up.

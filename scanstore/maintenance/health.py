@@ -1,4 +1,4 @@
-"""Keeping a store healthy: is everything in it as it should be, and how large has it become.
+"""The health of a store: its problems, and its size.
 
 A check that finds nothing returns an empty list. Add one here for every promise about stored rows that the database
 itself does not enforce.

@@ -1,4 +1,5 @@
-"""What the database itself does not enforce, as questions whose answer should be 0: `store.check()` asks them all.
+"""The invariants that the database does not enforce, as queries whose result should be 0: `store.check()` runs them
+all.
 
 Add one for every promise about stored rows that no constraint keeps, and to tests/maintenance/test_health.py what
 breaks it: to `BROKEN` if a repair can change or delete the broken rows, else to `DANGLING`. Tables that follow from

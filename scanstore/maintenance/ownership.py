@@ -1,4 +1,4 @@
-"""Ownership: which rows cannot be without their owner, by the foreign keys of the schema.
+"""Ownership: the rows that need an owner, by the foreign keys of the schema.
 
 A dump can be loaded without its accounts. The rows that need one then go too, whatever tables there are: this module
 reads the schema and knows no table by name. Change here: what happens to a row whose owner was left out.

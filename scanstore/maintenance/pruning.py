@@ -1,4 +1,4 @@
-"""Pruning old data: snapshots, jobs, texts of model calls, answers that were kept.
+"""Pruning of old data: snapshots, jobs, texts of model calls, and cached answers.
 
 What goes is decided first, by one question per kind, and a dry run ends there. A scan stays, however old, when the
 present would be another without it: the latest of a target, the latest that was analysed, the latest report of each

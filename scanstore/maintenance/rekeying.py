@@ -1,4 +1,4 @@
-"""Another key for a store: its content is written anew with that key, and replaces the file."""
+"""Rekeying: write the content of a store with another key, and replace the file."""
 
 from __future__ import annotations
 

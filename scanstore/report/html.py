@@ -62,8 +62,8 @@ def _page(report: Report) -> Iterator[str]:
     yield "</div>"
     yield '<p class="none" id="none" hidden>No finding is like that.</p>'
     if not report.items:
-        yield f'<p class="none">Nothing was found{", and not everything was looked at" if report.troubles else ""}.</p>'
-    yield f"</main><footer>Made {_time(report.made_at)}. What people decided is told as of then.</footer>"
+        yield f'<p class="none">Nothing was found{", and not everything was checked" if report.troubles else ""}.</p>'
+    yield f"</main><footer>Created {_time(report.made_at)}, with the decisions of that time.</footer>"
     yield f"<script>{script}</script></body></html>"
 
 

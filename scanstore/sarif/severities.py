@@ -1,8 +1,8 @@
-"""The caller's severities of rules, which count before those of a report.
+"""The caller's severities of rules, which replace those of a report.
 
-A rule is named as ``tool:rule``, ``rule``, or ``tool:*`` for all other rules of a tool, in capitals or not; the first
-of these that is there counts. The changes are part of the report's identity, so that the same file is a new report
-when they are others than before, and a repetition when they are the same.
+A key is ``tool:rule``, ``rule``, or ``tool:*`` for all other rules of a tool, in this order of precedence. Case is
+ignored. The changed severities are part of the report's identity: loading a file again is a repetition only if they
+are unchanged.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Severities:
-    """The severities that a caller has given, and which of them changed something in a report."""
+    """The severities of the caller, and the changes that they made in a report."""
 
     def __init__(self, given: Mapping[str, Severity] | None) -> None:
-        """Check them. Raises InvalidArgument."""
+        """Check the severities. Raises InvalidArgument for an invalid key or severity."""
         self._given: dict[str, Severity] = {}
         self._changes: set[tuple[str, str, str]] = set()
         if given is not None and not isinstance(given, Mapping):
@@ -43,7 +43,7 @@ class Severities:
         return bool(self._given)
 
     def of(self, tool: str, rule: str, severity: str) -> str:
-        """Return the severity of a result, which its report says is ``severity``."""
+        """Return the severity of a result; ``severity`` is that of its report."""
         for key in (f"{tool}:{rule}" if rule else "", rule, f"{tool}:*"):
             chosen = self._given.get(key.strip().casefold()) if key else None
             if chosen is not None:
@@ -53,7 +53,7 @@ class Severities:
         return severity
 
     def identity(self, digest: str) -> str:
-        """Return the hash of a report of which all results were asked for, with the changes."""
+        """Return the hash of a report combined with the changes, after all results have been looked up."""
         if not self._changes:
             return digest
         return hashlib.sha256(f"{digest} {dump_json(sorted(self._changes))}".encode()).hexdigest()

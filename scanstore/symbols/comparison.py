@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from scanstore.db.words import SymbolType
     from scanstore.snapshots.models import Scan
 
-# Symbols in the files of a scan whose version the other scan does not have. The last field counts symbols with the same
-# name.
+# Symbols in the files of a scan whose version is not in the other scan. The last field counts symbols of equal name.
 ONLY_HERE = """
 SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,
        row_number() OVER (PARTITION BY s.qualified_name_id, s.symbol_type, f.id ORDER BY s.ordinal)
@@ -49,8 +48,8 @@ class SymbolPlace(NamedTuple):
 
 @described
 class SymbolDiff(NamedTuple):
-    """Changes of symbols between two scans. ``changed``: other text; ``moved``: same text under another name
-    or in another file. Symbols that were recorded without their text are only compared by name."""
+    """Changes of symbols between two scans. A ``changed`` symbol has another text. A ``moved`` symbol has equal text
+    under another name or in another file. Symbols that were recorded without their text are compared by name only."""
 
     added: Rows[SymbolPlace]
     removed: Rows[SymbolPlace]

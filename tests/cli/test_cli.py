@@ -238,7 +238,7 @@ def test_bad_stores_are_one_line(run: Run, tmp_path: Path) -> None:
 
 def test_init(run: Run, tmp_path: Path) -> None:
     assert data(run("init", "--json")) == {"store": str(tmp_path / "scanstore.db"), "created": True}
-    assert run("init").stdout == f"Already there: {tmp_path / 'scanstore.db'}\n"
+    assert run("init").stdout == f"Exists already: {tmp_path / 'scanstore.db'}\n"
     assert data(run("init", "--json"))["created"] is False
 
 
@@ -590,7 +590,7 @@ def test_symbols_diff(scanned: Run, tmp_path: Path) -> None:
     assert ["removed", "src/pkg/left.py:4", "function", "pkg.left.lonely"] in lines
     assert ["changed", "src/pkg/core.py:10", "function", "pkg.core.helper"] in lines
     assert said(result).startswith("from scan 1 to scan 2: 1 added, 1 removed, 1 changed\n")
-    assert "not looked at: 1 with errors" in said(result)
+    assert "not read: 1 with errors" in said(result)
     found = data(scanned("symbols", "diff", "1", "2", "--json"))
     assert {row["qualified_name"] for row in found if row["change"] == "changed"} >= {"pkg.core.helper"}
 

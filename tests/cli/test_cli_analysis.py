@@ -181,7 +181,7 @@ def test_wrong_usage_ends_with_2(scanned: Run, args: tuple[str, ...]) -> None:
         (("scans", "resume", "1"), "scan 1 is completed and has no analysis"),
         (("scans", "cancel", "1"), "scan 1 is completed and cannot become cancelled"),
         (("scans", "rerun", "1", "--to", "scan"), "scan 1 is completed and has no analysis"),
-        (("scans", "risk", "1", "high", "nope/"), "no file of scan 1 is like nope/"),
+        (("scans", "risk", "1", "high", "nope/"), "no file of scan 1 matches nope/"),
         (("scans", "analyze", "9"), "no scan 9"),
         (("scans", "progress", "nowhere"), "no completed scan of 'nowhere'"),
         (("chunks", "retry", "5"), "no chunk 5"),
@@ -289,7 +289,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(run: Run, tmp_pat
 
 
 def test_a_key_from_stdin_is_kept_and_never_shown(run: Run) -> None:
-    for bad, said in (("", "stdin holds no key"), (" \n", "stdin holds no key"), ("a\nb", "several lines")):
+    for bad, said in (("", "input has no key"), (" \n", "input has no key"), ("a\nb", "several lines")):
         assert said in one_line(run("models", "add", "m", "--api-key-stdin", input=bad, code=2))
     run("models", "add", "m", "--api-key-stdin", "--json", input=f"{SECRET}\n")
     for args in (("list",), ("show", "m"), ("update", "m", "--votes", "2")):

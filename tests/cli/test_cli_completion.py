@@ -286,7 +286,7 @@ def test_a_script_is_installed_and_removed(home: Path, shell: str) -> None:
     first = run("install", shell).stdout.splitlines()
     assert first[0] == f"Wrote {path}" and first[1].startswith("To use it, ")
     assert path.read_text() == run("show", shell).stdout
-    assert run("install", shell).stdout.startswith(f"Already there: {path}")
+    assert run("install", shell).stdout.startswith(f"Exists already: {path}")
     path.write_text(path.read_text() + "# of an older version\n")
     assert run("install", shell).stdout.startswith(f"Updated {path}") and "older" not in path.read_text()
     assert run("remove", shell).stdout == f"Removed {path}\n" and not path.exists()
@@ -308,7 +308,7 @@ def test_the_shell_is_that_of_the_login(home: Path, monkeypatch: pytest.MonkeyPa
     assert (home / PLACES["fish"]).exists()
     for login in ("/bin/dash", ""):
         monkeypatch.setenv("SHELL", login)
-        assert "say which shell: bash, zsh, fish" in run("install", code=2).stderr
+        assert "name the shell: bash, zsh, fish" in run("install", code=2).stderr
     run("install", "csh", code=2)
 
 

@@ -119,6 +119,8 @@ def test_the_nearest_store_upwards_is_used_and_named(run: Run, project: Path) ->
     assert done.stdout == f"{above}\n"
     assert one_line(done) == f"store: {above}, found above the current folder"
     assert run("settings", "get", "where", "--json").stderr == ""
+    for line in run("report", "--json", code=1).stderr.splitlines():
+        json.loads(line)
     nearer = make(project / "src" / "scanstore.db")
     assert used(run) == str(nearer)
     here = make(Path("scanstore.db").absolute())
@@ -203,6 +205,11 @@ def test_what_is_no_store_is_refused_with_the_remedy(
         line = one_line(run("init", code=2))
         assert line.startswith("Error: $DATABASE_URL is '") and "s3cret" not in line
         assert shown(run, code=1)["store"] == (None, "unknown")
+
+
+def test_no_password_of_another_databases_words_is_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "password=s3cret host=db user = me")
+    assert one_line(run("init", code=2)).startswith("Error: $DATABASE_URL is 'password=… host=… user =…', which is no")
     assert [path.name for path in Path().iterdir()] == ["a.py"]
 
 
@@ -379,7 +386,7 @@ def test_a_store_above_is_not_destroyed_by_accident(run: Run, project: Path, nam
 def test_init_makes_a_store_here(run: Run, project: Path) -> None:
     above = make(project / "scanstore.db")
     done = run("init")
-    assert done.stdout == f"Made {Path('scanstore.db').absolute()}\n"
+    assert done.stdout == f"Created {Path('scanstore.db').absolute()}\n"
     assert one_line(done) == f"{above} is left alone; commands in this folder use the new store from now on"
     run("settings", "set", "where", "here")
     assert used(run) == "here" and used(run, "--db", str(above)) == str(above)
@@ -450,7 +457,7 @@ def test_a_wrong_file_is_an_error_that_names_it(run: Run, project: Path, text: s
     run("--help")
     run("--version")
     run("scan", "--help")
-    assert "Made" in run("init", "--db", "named.db").stdout
+    assert "Created" in run("init", "--db", "named.db").stdout
     assert "0 scans" in run("stats", "--db", "named.db").stdout
     done = run("config", "show", code=1)
     assert line in done.stderr and "file\t\twrong\n" in done.stdout
@@ -470,6 +477,19 @@ def test_files_that_cannot_be_read(run: Run, project: Path, monkeypatch: pytest.
 
 def _forbidden(*_: object) -> int:
     raise PermissionError(13, "Permission denied")
+
+
+def test_a_configuration_that_is_a_broken_link_is_not_passed_over(run: Run, project: Path, alter: Alter) -> None:
+    make(project / "scanstore.db")
+    link = project / "scanstore.toml"
+    try:
+        link.symlink_to("moved.toml")
+    except OSError:
+        pytest.skip("needs links")
+    assert f"{link} cannot be read: No such file" in one_line(run("report", code=2))
+    if hasattr(os, "geteuid"):
+        alter(link, owner=os.geteuid() + 1)
+        assert "is not read: it belongs to" in run("config", "show").stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -550,7 +570,7 @@ def test_roots_of_scan(run: Run, project: Path) -> None:
         assert f"{option} is for one tree, and {file} has 2 roots; give PATH" in line
     file.write_text('[tool.scanstore]\nroots = ["src", "gone"]')
     line = one_line(run("scan", code=2))
-    assert f"{file}: roots has '{project / 'gone'}', and there is no such folder" in line
+    assert f"{file}: roots has '{project / 'gone'}', but there is no such folder" in line
     assert not Path("scanstore.db").exists()
     file.write_text("[tool.scanstore]")
     assert "Missing argument 'PATH'." in run("scan", code=2).stderr

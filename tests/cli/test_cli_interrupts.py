@@ -21,6 +21,7 @@ from scanstore.cli import main
 from scanstore.cli import progress as progress_module
 from scanstore.cli.interrupts import declared
 from scanstore.cli.progress import Display
+from scanstore.maintenance import dump
 from scanstore.models import Job
 
 Run = Callable[..., Result]
@@ -166,6 +167,17 @@ def test_an_interrupted_scan_is_named(filled: Path, run: Run, interrupt: Callabl
     content(filled)
 
 
+def test_a_recorded_scan_is_named_when_its_summary_is_interrupted(
+    filled: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["scanstore.cli.scan"], "previous", interrupted)
+    run("scan src", 130, "Interrupted: scan 4 is completed, and all recorded files are kept.")
+    content(filled)
+
+
 def test_an_interrupted_plan_says_how_far_it_got(
     filled: Path, run: Run, interrupt: Callable[[int | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +245,25 @@ def test_when_the_work_is_done_and_only_the_answer_is_missing(
     run("load d.jsonl --db new.db", 130, "Interrupted: the work was done, and only its result was not printed.")
     with Store("new.db") as store:
         assert len(store.scans.list()) == 3 and store.check() == []
+
+
+def test_a_load_that_fails_leaves_a_store_that_was_filled_meanwhile(
+    filled: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object, **__: object) -> None:
+        with Store("new.db") as other:  # as another process would
+            other.settings["theirs"] = 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "load", slow)
+    run("load d.jsonl --db new.db", 130, "Interrupted: nothing was loaded.")
+    with Store("new.db") as store:
+        assert store.settings["theirs"] == 1 and store.check() == []
+    with Store("open.db") as store:  # open elsewhere
+        dump.remove_unfilled("open.db")
+        assert store.check() == [] and Path("open.db").exists()
+    dump.remove_unfilled("open.db")
+    assert not Path("open.db").exists()
 
 
 def test_a_command_that_reads_says_no_more(filled: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_add_and_show(run: Run) -> None:
         (["work", "--import", "nowhere"], 1, "module nowhere cannot be imported: ModuleNotFoundError"),
         (["work", "--import", "badtasks"], 1, "cannot be imported: ZeroDivisionError: division by zero"),
         (["work", "--import", "mytasks:nothing"], 1, "module mytasks has no nothing"),
-        (["work", "--import", "mytasks:number"], 1, "is no mapping"),
+        (["work", "--import", "mytasks:number"], 1, "is not a mapping"),
         (["work", "--import", "mytasks:settings.mine", "--type", "x"], 1, "no handler for 'x'; there are: sync"),
     ],
 )  # fmt: skip

@@ -319,3 +319,17 @@ def test_only_words_are_coloured_where_words_stand() -> None:
         patch.delenv("NO_COLOR", raising=False)
         line = list(drawing.drawn(headings, [["failed", "failed"]]))[1]
     assert line.startswith("failed") and line.count("\x1b[31m") == 1
+
+
+def test_times_stay_whole_and_long_lists_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    time, path = "2026-11-30T23:08:11.093Z", "/opt/v/lib/python3.11/site-packages/"
+    headings = [drawing.Heading(name, False, False) for name in ("id", "started", "target")]
+    for width in (60, 20):
+        monkeypatch.setenv("COLUMNS", str(width))
+        rows = [[str(number), time if number % 2 else "", path * (number % 3)] for number in range(10)]
+        whole = list(drawing.drawn(headings, rows))
+        assert width == 20 or any(time in line for line in whole)
+        monkeypatch.setattr(drawing, "AT_ONCE", 3)
+        assert list(drawing.drawn(headings, rows)) == whole
+        monkeypatch.setattr(drawing, "AT_ONCE", 1000)

@@ -117,7 +117,7 @@ def test_handlers(run: Run) -> None:
         ("push", 2, "names no function; give MODULE:FUNCTION"),
         ("nowhere_at_all:push", 1, "cannot be imported: ModuleNotFoundError"),
         ("remote_of_this_test:pull", 1, "cannot be imported: AttributeError"),
-        ("remote_of_this_test:nothing", 1, "is no function"),
+        ("remote_of_this_test:nothing", 1, "is not a function"),
     ):
         assert message in run("apply", "1", "--handler", given, code=code).stderr
 

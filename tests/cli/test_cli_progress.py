@@ -92,6 +92,20 @@ def test_a_display_shows_counts_rate_and_time_and_is_wiped_away(terminal: Termin
 
 
 @pytest.mark.usefixtures("at_once")
+def test_the_time_that_is_left_is_shown_on_a_terminal_of_80_columns(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress("Writing the standard output", "rows") as display:
+        assert display is not None
+        for done in range(400_000, 470_000, 1000):
+            display(done, 480_012)
+            time.sleep(0.004)
+        until(terminal, " left")
+    assert "of 480,012 rows, " in terminal.getvalue()
+
+
+@pytest.mark.usefixtures("at_once")
 def test_work_of_an_unknown_length_shows_a_count_and_the_time(terminal: Terminal) -> None:
     with progress("Loading", BYTES) as display:
         assert display is not None

@@ -94,7 +94,7 @@ def test_bad_settings_are_one_line(run: Run, key: str, value: str) -> None:
 
 def test_seed(run: Run, tmp_path: Path) -> None:
     assert run("seed").stdout == ("Added 2 settings, 1 studio, 2 performers, 2 tags, 2 scenes, 1 model, 1 schedule\n")
-    assert one_line(run("seed")) == "nothing to add: all of it is there already"
+    assert one_line(run("seed")) == "nothing to add: all rows exist already"
     (tmp_path / "first.json").write_text(json.dumps({"settings": {"a": 1}, "tags": []}))
     assert data(run("seed", "first.json", "--json", "--db", "other.db")) == {"settings": 1, "tags": 0}
     (tmp_path / "bad.toml").write_text("[tagz]")

@@ -97,7 +97,7 @@ def test_who_decides(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert "say who decides: --by NAME" in run("findings", "comment", "1", "x", code=2).stderr
+    assert "give the author with --by NAME" in run("findings", "comment", "1", "x", code=2).stderr
     assert data(run("findings", "comment", "1", "y", "--by", "eve", "--json"))["note"] == "y"
 
 
@@ -179,8 +179,8 @@ def test_wrong_usage_ends_with_2(run: Run, args: tuple[str, ...]) -> None:
         (("comment", "9", "x"), "no finding 9"), (("comment", "1", " "), "comment is empty"),
         (("history", "9"), "no finding 9"), (("unsuppress", "9"), "no suppression 9"),
         (("suppress", "1", "9", "-j", "j"), "no finding 9"), (("suppress", "1", "-j", " "), "reason is empty"),
-        (("suppress", "1", "-j", "j", "--expires", "2020-01-31"), "is over already"),
-        (("suppress", "1", "-j", "j", "--expires", "0d"), "is over already"),
+        (("suppress", "1", "-j", "j", "--expires", "2020-01-31"), "is in the past"),
+        (("suppress", "1", "-j", "j", "--expires", "0d"), "is in the past"),
         (("suppress", "--rule", "R1", "--path", "!", "-j", "j"), "no pattern"),
         (("suppress", "--rule", "R1", "--target", "lib", "-j", "j"), "there is no target 'lib'"),
     ],
@@ -273,7 +273,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     assert run("findings", "list", "--severity", "low", "--status", "fixed").stderr.endswith(none)
     for words in (("--tool", "V"), ("--tool", "V", "--json")):
         refused = run("findings", "list", *words, code=1).stderr
-        assert "the tool 'V' has not looked in" in refused and "its tools are: T, U, scanstore" in refused
+        assert "the tool 'V' has not run for" in refused and "its tools are: T, U, scanstore" in refused
     assert "no scan of" in run("findings", "list", "--file", "nope.py", "--json", code=1).stderr
 
 

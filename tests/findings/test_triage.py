@@ -252,11 +252,11 @@ def test_rows_of_another_store(store: Store, finding: Finding, tmp_path: Path) -
         ({"finding": 1, "reason": ""}, "reason is empty"), ({"finding": 1, "reason": None}, "reason is None"),
         ({"finding": 1, "by": ""}, "by is ''"), ({"finding": 1, "by": "scanstore"}, "stands for scanstore itself"),
         ({"finding": 1, "expires": datetime(2099, 1, 1)}, "no time zone"),
-        ({"finding": 1, "expires": datetime(2001, 1, 1, tzinfo=UTC)}, "over already"),
+        ({"finding": 1, "expires": datetime(2001, 1, 1, tzinfo=UTC)}, "in the past"),
         ({"finding": 1, "expires": "2099-01-01T00:00:00Z"}, "must be an aware datetime"),
         ({"finding": 1, "expires": datetime(2099, 1, 1).date()}, "must be an aware datetime"),
         ({"finding": 1, "expires": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "no calendar"),
-        ({"rule": "r", "expires": datetime(2001, 1, 1, tzinfo=UTC)}, "over already"),
+        ({"rule": "r", "expires": datetime(2001, 1, 1, tzinfo=UTC)}, "in the past"),
     ],
 )  # fmt: skip
 def test_suppress_refuses(store: Store, finding: Finding, options: dict[str, Any], said: str) -> None:

@@ -193,7 +193,7 @@ def test_files_that_were_not_looked_at_are_told_beside_what_was_found(run: Run, 
     plant(tmp_path / "t", {"a.py": "def f():\n    pass\n", "b.py": "from a import f\nf(\n"})
     run("scan", "t")
     done = run("symbols", "unused")
-    assert "a.f" in done.stdout and "1 file of the scan was not looked at" in done.stderr
+    assert "a.f" in done.stdout and "1 file of the scan was not read" in done.stderr
 
 
 def test_a_tree_that_was_not_recorded_whole_answers_for_what_is_there_only(run: Run, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_unused_leaves_out_what_nobody_could_know(store: Store, tmp_path: Path) 
 def test_an_unknown_symbol_may_be_in_a_file_that_was_not_indexed(store: Store, tmp_path: Path) -> None:
     store.scans.record(plant(tmp_path / "t", {**GO, "bad.py": "def ("}))
     with pytest.raises(
-        NotFound, match=r"no symbols are recorded for Go \(2 files\) .*--ctags.* 1 file .* not looked at"
+        NotFound, match=r"no symbols are recorded for Go \(2 files\) .*--ctags.* 1 file .* not read"
     ):
         store.symbols.callers("Execute")
 
@@ -300,7 +300,7 @@ def test_a_mixed_tree_answers_in_the_language_that_was_asked_about(run: Run, tmp
     assert "recorded for Go" in run("symbols", "callers", "cobra.Command.Execute", code=1).stderr
     unused = run("symbols", "unused")
     assert "tool.lonely" in unused.stdout and "Execute" not in unused.stdout
-    assert "not part of this: no references are recorded for Go (2 files)" in unused.stderr
+    assert "not included: no references are recorded for Go (2 files)" in unused.stderr
     cycles = run("symbols", "cycles").stderr
     assert "\nno files of scan 1 import each other; no imports are recorded for Go (2 files)" in cycles
 
@@ -309,7 +309,7 @@ def test_an_empty_answer_counts_the_files_that_were_not_looked_at(run: Run, tmp_
     root = plant(tmp_path / "t", {**PYTHON, "bad.py": "def (", "big.py": "#" * 3000})
     (root / "blob.bin").write_bytes(b"\0")
     run("scan", "t", "--max-size", "2000")
-    unseen = "3 files of the scan were not looked at: 1 with errors, 2 skipped"
+    unseen = "3 files of the scan were not read: 1 with errors, 2 skipped"
     assert run("symbols", "callers", "lonely").stderr.endswith(f"nothing that was found calls tool.lonely; {unseen}\n")
     for words in (["callees", "tool.used"], ["refs", "lonely"], ["impact", "lonely"], ["cycles"], ["unresolved"],
                   ["importers", "t/tool.py"], ["subclasses", "lonely"]):  # fmt: skip
@@ -317,8 +317,8 @@ def test_an_empty_answer_counts_the_files_that_were_not_looked_at(run: Run, tmp_
     assert unseen in run("symbols", "find", "nowhere", code=1).stderr
     assert unseen in run("symbols", "show", "lonely").stdout
     assert unseen in run("search", "nowhere").stderr
-    assert "big.py was not looked at in scan 1: larger than" in run("symbols", "imports", "t/big.py", code=1).stderr
-    assert "bad.py was not looked at in scan 1: syntax error" in run("symbols", "imports", "t/bad.py", code=1).stderr
+    assert "big.py was not read in scan 1: larger than" in run("symbols", "imports", "t/big.py", code=1).stderr
+    assert "bad.py was not read in scan 1: syntax error" in run("symbols", "imports", "t/bad.py", code=1).stderr
 
 
 # -- ctags itself ---------------------------------------------------------------------------------------------

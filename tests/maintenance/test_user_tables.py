@@ -415,7 +415,7 @@ def test_prune_leaves_what_they_point_at(path: Path, tmp_path: Path) -> None:
         assert store.prune(keep_last=0).held == {2: "marks", 3: "notes"}
         script(store, "DELETE FROM marks")
         done = cli("prune", "--keep-last", "0", "--yes", "--db", path)
-        assert "left: scan 3; rows of notes point at it" in done.output and "Removed 1 scan, 1 job" in done.output
+        assert "kept: scan 3; rows of notes refer to it" in done.output and "Removed 1 scan, 1 job" in done.output
         assert [scan.id for scan in store.scans.list()] == [4, 3, 1]
         assert store.jobs.get(jobs[0]).status == "cancelled" and store.check() == []
 

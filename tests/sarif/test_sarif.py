@@ -646,11 +646,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_the_command_line(run: Callable[..., Any], tmp_path: Path) -> None:
+    assert "give the target of the report" in run("sarif", "load", "one.sarif", code=2).stderr
+    assert "there is no such file" in run("sarif", "load", "one.sarif", "--target", "t", code=1).stderr
+    assert not (tmp_path / "scanstore.db").exists()
     (tmp_path / "one.sarif").write_text(json.dumps(report(result(1), result(2), 42)))
     done = run("sarif", "load", "one.sarif", "--target", "t")
     assert done.stdout == "scan 1: 2 results in 1 run: 2 new, 1 result left out\n"
     assert done.stderr.startswith("$.runs[0].results[2] ")
-    assert "nothing was changed" in run("sarif", "load", "one.sarif", "--target", "t").stderr
+    assert "was loaded before" in run("sarif", "load", "one.sarif", "--target", "t").stderr
     two = json.dumps(report(result(1), result(3, properties={"security-severity": "9.9"})))
     done = run("sarif", "load", "-", "--target", "t", "--fail-on", "new-high", "--json", input=two, code=1)
     assert json.loads(done.stdout)["fixed"] == 1

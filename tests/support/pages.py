@@ -380,6 +380,8 @@ class Reader:
             os.dup2(self.output, 1)
             os.dup2(self.output, 2)
             os.chdir(self.here)
+            for file in self.here.glob("*.py"):  # another test may have imported a module of that name
+                sys.modules.pop(file.stem, None)
             os.environ.clear()
             os.environ.update(self.environment | given)
             time.tzset()

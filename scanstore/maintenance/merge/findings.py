@@ -1,4 +1,4 @@
-"""Findings of another store: which of them are ours, the sightings of its scans, and its decisions.
+"""Findings of another store: matched with the findings of this store, with their sightings and decisions.
 
 A finding of theirs is ours, the surest first, when a scan that both stores have saw it at the same place by the same
 rule; when it is the same row, copied earlier; when the same rule of the same tool says the same of the same line of the

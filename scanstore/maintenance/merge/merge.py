@@ -1,4 +1,4 @@
-"""Merging: what another store has and this one has not, taken over in one transaction.
+"""Merging: copy the rows that only the other store has, in one transaction.
 
 The other store is attached read-only, and is read as it is at one moment. What makes two rows the same is said in
 :mod:`scanstore.maintenance.merge.scans`, :mod:`scanstore.maintenance.merge.findings` and

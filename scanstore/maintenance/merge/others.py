@@ -1,4 +1,4 @@
-"""What other stores hold beside scans: a library with its plans, jobs, schedules, settings, and users with their work.
+"""Rows of another store besides scans: a library with its plans, jobs, schedules, settings, and users with their work.
 
 Rows that have a name of their own everywhere, such as the foreign system's id, an email or a UUID, are the same by it.
 What belongs to one of them comes with it when it is new here, and is compared by count when it is not.

@@ -1,4 +1,4 @@
-"""What every part of a merge is made of: matching rows of two attached stores, copying those that are missing.
+"""The statements of a merge: match rows of two attached stores, and copy the missing ones.
 
 Inside, ``other`` is the attached store that is read. For each table of which rows are pointed at, ``temp.m_<table>``
 says which of our rows is which of theirs, and whether it is ``new`` here. Expressions are about ``o``, a row of

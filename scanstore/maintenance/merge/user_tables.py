@@ -1,4 +1,4 @@
-"""What a user keeps in tables of their own: taken over where this store has no table of that name.
+"""The user's own tables in another store: copied if this store has no table of that name.
 
 The foreign keys of such a table decide what its columns mean. One that points at a row of scanstore's gets our number
 of that row. Other columns stay as they are, so that a number which no foreign key declares keeps the other store's

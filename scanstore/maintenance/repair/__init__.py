@@ -1,4 +1,4 @@
-"""Saving a damaged file: pages are read one by one, rows are written to a new store, and everything lost is named.
+"""Repair of a damaged file: pages are read one by one, rows are written to a new store, and every loss is listed.
 
 ``sqlite_pages`` reads pages and ``sqlcipher_pages`` encrypted ones, ``write_ahead_log`` reads the log,
 ``salvaged_tables`` writes rows, ``mending`` makes them agree with each other.

@@ -1,4 +1,4 @@
-"""Making saved rows fit together again, where some are missing.
+"""Make saved rows consistent again if some are missing.
 
 A row that points at something that is lost goes too or stops pointing, counters are counted again, and a row whose
 values cannot be read by its model goes. Change here: MENDING, for promises that several tables break together. The

@@ -1,4 +1,4 @@
-"""Tables of a new store that rows of a damaged file go into, and the account of the pages read.
+"""The tables of a new store that receive the rows of a damaged file, and the counts of pages.
 
 Change here: which rows are taken for rows of a table.
 """

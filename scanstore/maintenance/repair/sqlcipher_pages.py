@@ -1,4 +1,4 @@
-"""SQLCipher's pages, read without SQLCipher, which gives a file up at the first page that is wrong.
+"""SQLCipher's pages, read without SQLCipher, which refuses a file at the first damaged page.
 
 The format is that of https://www.zetetic.net/sqlcipher/design/ in version 4: each page is encrypted by itself with
 AES-256 in CBC mode, and ends with its initialisation vector and a HMAC-SHA512 of both and of the page's number. The

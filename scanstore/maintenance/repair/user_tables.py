@@ -1,4 +1,4 @@
-"""Tables of the user's own in a damaged store: they are carried into the new one with their rows and indexes.
+"""The user's own tables in a damaged store: copied into the new one with their rows and indexes.
 
 The file may be a stranger's. Of its schema only CREATE TABLE and CREATE INDEX are run, and nothing that selects;
 triggers and views, which would run by themselves later, are left out by name, as is anything that cannot be carried.

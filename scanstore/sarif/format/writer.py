@@ -79,7 +79,7 @@ class OutRun(NamedTuple):
 
 class Left(NamedTuple):
     """The omissions because of a host's limits: ``results``, ``locations`` and ``flow_locations`` of written results,
-    and ``runs`` (their results count too). ``hidden`` results are written, but the host will not show them.
+    and ``runs`` (their results count too). ``hidden`` results are written, but GitHub will not show them.
     ``bytes_over`` is the number of bytes by which the zipped document exceeds the limit.
     """
 
