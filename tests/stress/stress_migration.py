@@ -25,7 +25,6 @@ from scanstore.db import migrations
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.db.values import format_time, utcnow
 
-
 EMPTY = {"search_changes", "model_slots", "scan_figures", "scan_counts", "scan_groups"}
 
 
