@@ -39,8 +39,16 @@ def run(page: Page, folder: Path) -> None:
         pytest.skip("; ".join(todo.skipped))
 
 
+# `test_tasks.py` runs the pages of tasks once; here they run twice.
+RUN = [
+    pytest.param(page, marks=pytest.mark.extras) if page.parent.name == "tasks" else page
+    for page in PAGES
+    if read(page).blocks
+]
+
+
 @needs.fork
-@pytest.mark.parametrize("path", [page for page in PAGES if read(page).blocks], ids=named)
+@pytest.mark.parametrize("path", RUN, ids=named)
 def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
     run(read(path), tmp_path)
 

@@ -368,7 +368,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert result.exit_code == code, result.output
         return result.output
 
-    assert "say how much is to stay" in run(code=2)
+    assert "choose the rows" in run(code=2)
     assert "no span of time" in run("--older-than", "x", code=2)
     assert "not both" in run("--keep-last", "1", "--dry-run", "--yes", code=2)
     assert "2 scans would be removed" in run("--keep-last", "1", "--dry-run")
