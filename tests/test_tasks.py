@@ -35,7 +35,7 @@ def test_each_task_is_a_page_with_a_goal_and_a_test() -> None:
         if page.name != "index.md":
             text = page.read_text(encoding="utf-8")
             assert text.startswith("# How to ") and "**Goal:** " in text and f"]({page.name})" in index
-            assert f'followed("{page.stem}"' in tests and len(text.splitlines()) <= 130
+            assert f'followed("{page.stem}"' in tests and len(text.splitlines()) <= 120
 
 
 def test_dead_code_is_removed_and_code_that_is_used_stays(tmp_path: Path) -> None:

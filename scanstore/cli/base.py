@@ -259,7 +259,7 @@ def store_path() -> str:
 
 
 def _place() -> project.Location:
-    """The place of the store, which is the same for the whole command."""
+    """Return the place of the store. It is determined once per command."""
     given, places = given_store(), click.get_current_context().meta.setdefault(_PLACE, {})
     if given not in places:
         places[given] = location(given)

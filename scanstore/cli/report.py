@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from scanstore import parts
-from scanstore.cli.base import configuration, find_scan, is_one_scan, open_store, scan_option, store_option, store_path
+from scanstore.cli.base import (
+    Misuse,
+    configuration,
+    find_scan,
+    is_one_scan,
+    open_store,
+    scan_option,
+    store_option,
+    store_path,
+)
 from scanstore.cli.configuration import GATES as RULES
 from scanstore.cli.destination import check_file, output_argument
 from scanstore.cli.output import count, note
@@ -102,6 +111,8 @@ def gates_of(rule: str | None) -> list[FailOn]:
     if rule is not None:
         return [] if rule.lower() == "none" else [FailOn(rule.lower())]
     set_by = configuration()
+    if set_by.passed:
+        raise Misuse("the gates of a configuration that is not read are unknown; give --fail-on WHICH-SEVERITY or none")
     return [FailOn(each, set_by.file or "") for each in set_by.gates]
 
 

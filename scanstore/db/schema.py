@@ -21,6 +21,7 @@ from scanstore.db.blocks import contextmanager
 from scanstore.db.connections import connect
 from scanstore.db.files import MEMORY, SCHEMA_VERSION
 from scanstore.db.foreign_schema import digest
+from scanstore.db.routed import default_folder
 from scanstore.errors import Damaged
 
 if TYPE_CHECKING:
@@ -123,12 +124,10 @@ def made(version: int) -> Made:
     """Return the digest of the schema of a version, and the type, name, table and statement of each object in order of
     creation.
     """
-    from scanstore.db import migrations  # start-up: loads the migrator
-
     with _no_file_yet() as file:
-        migrations.up(file, to=max(version, 1))
+        _migrate(file, max(version, 1))
         if not version:
-            migrations.down(file, to=0, backup=False)
+            _migrate(file, 0, back=True)
         return _made(file)
 
 
@@ -136,17 +135,25 @@ def rolled_back() -> dict[int, Made]:
     """Return the schema of each earlier version, after migrating to the newest and rolling back step by step."""
     import shutil
 
-    from scanstore.db import migrations  # start-up: loads the migrator
-
     found: dict[int, Made] = {}
     with _no_file_yet() as file:
         # A copy of the folder: a schema that is not in the fingerprints yet would be refused as a stranger's.
-        folder = shutil.copytree(migrations.default_folder(), os.path.join(os.path.dirname(file), "migrations"))
-        migrations.up(file, folder=folder)
+        folder = shutil.copytree(default_folder(), os.path.join(os.path.dirname(file), "migrations"))
+        _migrate(file, SCHEMA_VERSION, folder=folder)
         for version in range(SCHEMA_VERSION - 1, -1, -1):
-            migrations.down(file, to=version, backup=False, folder=folder)
+            _migrate(file, version, back=True, folder=folder)
             found[version] = _made(file)
     return found
+
+
+def _migrate(file: str, version: int, *, back: bool = False, folder: str | None = None) -> None:
+    """Migrate a file up or, with ``back``, down to a version."""
+    from scanstore.db import migrations  # start-up: loads the migrator
+
+    if back:
+        migrations.down(file, to=version, backup=False, folder=folder)
+    else:
+        migrations.up(file, to=version, folder=folder)
 
 
 @contextmanager

@@ -377,15 +377,20 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
         return None
     # in the form of the names they are matched with
     lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]
-    from scanstore.indexing import wildcards  # start-up: loads pathspec
-
     for line in lines:
         try:
-            wildcards.spec([line])
+            _spec([line])
         except (ValueError, TypeError, RecursionError, re.error):
             raise InvalidArgument(
                 f"{option} has {shown(line)}, which is no pattern; write it as in a .gitignore file"
             ) from None
+    return _spec(lines)
+
+
+def _spec(lines: list[str]) -> GitIgnoreSpec:
+    """Compile patterns. Raises ValueError and others for an invalid one."""
+    from scanstore.indexing import wildcards  # start-up: loads pathspec
+
     return wildcards.spec(lines)
 
 
@@ -394,8 +399,6 @@ def _ignore_file(full: str, room: int) -> GitIgnoreSpec | None:
 
     Raises ValueError for a file of more than ``room`` lines or :data:`LARGEST_IGNORE_FILE` bytes.
     """
-    from scanstore.indexing import wildcards  # start-up: loads pathspec
-
     try:
         with os.fdopen(opened(full), "rb") as file:
             content = file.read(LARGEST_IGNORE_FILE + 1)
@@ -407,11 +410,11 @@ def _ignore_file(full: str, room: int) -> GitIgnoreSpec | None:
     for line in content.decode("utf-8-sig", "replace").split("\n"):
         line = paths.composed(line.removesuffix("\r"))
         try:
-            wildcards.spec([line])
+            _spec([line])
         except (ValueError, re.error):
             continue
         lines.append(line)
-    return wildcards.spec(lines)
+    return _spec(lines)
 
 
 def _reason(error: OSError) -> str:

@@ -110,7 +110,7 @@ def backup(
     Raises InvalidArgument, MissingFolder, ReadOnly, DiskFull, and Damaged when the copy is not sound, which then the
     store itself is not; no copy is left then.
     """
-    Meter(progress)  # refuses what is not a function
+    Meter(progress)  # refuses anything but a function
     target, shown = _target(db, path, folder, keep)
     if os.path.lexists(target):
         _refuse_others(target, shown, db)
@@ -182,7 +182,7 @@ def restore(
     thread with the copied pages and all pages; an exception of it, unless all are copied, cancels the work, and the old
     store stays.
     """
-    Meter(progress)  # refuses what is not a function
+    Meter(progress)  # refuses anything but a function
     given, shown = check_path(backup, "backup"), check_path(path, "path")
     source, file = real_path(given), real_path(shown)
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):

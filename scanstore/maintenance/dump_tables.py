@@ -50,7 +50,7 @@ def tables_of(run: Run) -> list[DumpTable]:
 
 def _table(run: Run, name: str, *, own: bool) -> DumpTable:
     info = run(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
-    columns = [row[1] for row in info if not row[6]]  # what is computed is not kept
+    columns = [row[1] for row in info if not row[6]]  # generated columns are left out
     key = [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
     if own:
         # Keys of the user's own may hold NULL, and columns may have the names of the rowid.

@@ -301,6 +301,18 @@ def test_a_file_of_another_user_that_is_no_configuration_is_not_mentioned(
     assert run("stats").stderr == "" and run("scan", ".").stderr == ""
 
 
+def test_gates_in_a_file_of_another_user_are_unknown_and_do_not_pass(run: Run, project: Path, alter: Alter) -> None:
+    make(Path("scanstore.db"))
+    run("scan", ".")
+    (project / "scanstore.toml").write_text('gates = ["any-low"]')
+    alter(project / "scanstore.toml", owner=OTHER)
+    for args in (("report",), ("sarif", "load", "no.sarif", "--target", "t")):
+        skipped, error = run(*args, code=2).stderr.splitlines()
+        assert "scanstore.toml is not read: it belongs to user 12345" in skipped
+        assert error.startswith("Error: the gates of a configuration that is not read are unknown; give --fail-on")
+    assert run("report", "--fail-on", "none").stdout
+
+
 def test_a_store_of_another_user_in_the_current_folder_must_be_named(run: Run, alter: Alter) -> None:
     here = make(Path("scanstore.db").absolute())
     alter(here, owner=OTHER)

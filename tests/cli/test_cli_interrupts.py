@@ -1,4 +1,4 @@
-"""Ctrl-C in any command is one line that says what was kept, exit code 130, and true."""
+"""Ctrl-C ends any command with exit code 130 and one true line about the kept work."""
 
 from __future__ import annotations
 

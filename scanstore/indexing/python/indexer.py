@@ -468,7 +468,7 @@ class _Reader:
         self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
         for expr in node.bases:
-            # The base itself is a reference of its own; what is before its last dot and in its brackets is used.
+            # The base has its own reference. The names before its last dot and in its brackets are uses.
             plain = expr.value if type(expr) is ast.Subscript else expr
             if type(plain) is Attribute:
                 push(plain.value)

@@ -252,17 +252,19 @@ class _Saving:
     """
 
     def __init__(self, pages: Pages, file: str, version: int, key: str | None, meter: Meter) -> None:
-        from scanstore.db import migrations  # start-up: loads the migrator
-
         self.pages, self.file, self.key = pages, file, key
         self.account = Account(pages, meter)
         self.counters: dict[str, mending.Rows] = {}
-        migrations.up(file, to=version, backup=False, key=key)
+        self._migrate(version)
         self.run_sql = connect(file, "mode=rw", key=key)
 
-    def run(self) -> list[Saved]:
+    def _migrate(self, version: int | None) -> None:
+        """Migrate the new store up to a version, or to the newest."""
         from scanstore.db import migrations  # start-up: loads the migrator
 
+        migrations.up(self.file, to=version, backup=False, key=self.key)
+
+    def run(self) -> list[Saved]:
         connection = self.run_sql
         try:
             connection.executescript("PRAGMA foreign_keys=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-64000")
@@ -285,7 +287,7 @@ class _Saving:
                 before = self._rows()
                 changed = mending.until_settled(connection, mending.foreign_keys(connection))
             connection.execute("COMMIT")
-            migrations.up(self.file, backup=False, key=self.key)
+            self._migrate(None)
             connection.execute("BEGIN IMMEDIATE")
             with mending.without_triggers(connection):
                 statements = (*mending.unreadable(connection), *mending.MENDING, *mending.foreign_keys(connection))
