@@ -314,16 +314,20 @@ def children(pid: int) -> list[int]:
 def murdered(store: Store, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scan]:
     """A scan one of whose workers was killed while it worked."""
     monkeypatch.setattr(pool, "MOST_RESULTS", 2)  # so that files are left, however late this process is
-    victims: list[int] = []
+    begin, busy = pool._Watch.begin, list[int]()
     signals = [signal.SIGSTOP, signal.SIGKILL]  # stopped first, so that it cannot finish the files that it is given
+
+    def note(watch: pool._Watch, worker: subprocess.Popen[bytes], size: int) -> None:
+        busy.append(worker.pid)  # it has a file: one that only starts would cost none
+        begin(watch, worker, size)
 
     def kill(done: int, total: int, path: str) -> None:
         if signals and done >= (5 if signals[0] == signal.SIGSTOP else 20):
-            victims[:] = victims or children(os.getpid())[:1]
-            os.kill(victims[0], signals.pop(0))
+            os.kill(busy[0], signals.pop(0))
 
+    monkeypatch.setattr(pool._Watch, "begin", note)
     scan = store.scans.record(tree, jobs=2, progress=kill)
-    assert victims and not signals
+    assert not signals
     yield scan
 
 
