@@ -6,7 +6,9 @@ import os
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import (
+    IN_FILE,
     Misuse,
     basic_options,
     existing_store_path,
@@ -32,8 +34,11 @@ def init() -> None:
     Example:
       scanstore init --db audit.db
     """
-    new = not os.path.exists(new_store_path())
+    if (path := new_store_path()) == parts.locations.MEMORY:
+        raise Misuse(f"a store in memory ends with its command, so {path} cannot be created ahead; {IN_FILE}")
+    new = not os.path.exists(path)
     with open_store(create=True) as store:
+        finish()  # an empty store is the result
         tell({"store": store.path, "created": new}, f"{'Created' if new else 'Exists already:'} {store.path}")
 
 
@@ -57,8 +62,8 @@ def seed(file: str | None) -> None:
     named_store_path(creates=True)
     with open_store(create=True) as store:
         added = seed_db(store, file)
-        parts = [count(number, section[:-1]) for section, number in added.items() if number]
-        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all rows exist already")
+        told = [count(number, section[:-1]) for section, number in added.items() if number]
+        tell(added, [f"Added {', '.join(told)}"] if told else (), "nothing to add: all rows exist already")
 
 
 @click.command()

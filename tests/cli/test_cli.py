@@ -230,7 +230,7 @@ def test_bad_stores_are_one_line(run: Run, tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
     for db in ("text", "other.sqlite", ".", "", "missing/a.db"):
         for args in (("init",), ("scan", "."), ("scans", "list")):
-            assert one_line(run(*args, "--db", db, code=1)).startswith("Error: ")
+            assert one_line(run(*args, "--db", db, code=1 if db else 2)).startswith("Error: ")
     assert one_line(run("scans", "list", "--db", "a\nb\x1b[31m.db", code=1)).startswith(
         r"Error: no store at a\nb\x1b[31m"
     )
