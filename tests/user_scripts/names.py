@@ -328,6 +328,7 @@ NAMES: tuple[object, ...] = (
     scanstore.parts.scans,
     scanstore.parts.slots,
     scanstore.parts.state_machine,
+    scanstore.parts.unfilled,
     scanstore.parts.values,
     scanstore.parts.walk,
     scanstore.plans.Applied,
