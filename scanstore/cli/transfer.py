@@ -14,7 +14,7 @@ from scanstore.cli.base import (
     named_store_path,
     open_store,
 )
-from scanstore.cli.destination import output_argument
+from scanstore.cli.destination import check_ending, output_argument
 from scanstore.cli.interrupts import keep, kept
 from scanstore.cli.output import (
     aligned,
@@ -59,6 +59,7 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
     """
     if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the dump: give FILE")
+    check_ending(file, "JSON Lines", (".jsonl", ".ndjson", ".json", ".txt"), "write to the standard output")
     if file == "-":
         keep("the output is not complete")
     with open_store() as store:
