@@ -209,6 +209,13 @@ class AsyncStoreScans(AsyncDomain):
         more files were recorded. Raises IllegalMove for a failed or cancelled scan.
         """
 
+    async def rename_target(self, target: str, new: str) -> Target:
+        """Rename a target, with all its scans and findings, and return it. Atomic.
+
+        The next scan must name it, because the default target of a tree is its path. Raises NotFound, Conflict if there
+        is a target of the new name, and InvalidArgument.
+        """
+
     async def recorder(self, scan: Scan | int) -> Recorder:
         """Return the writer of one scan's files."""
 

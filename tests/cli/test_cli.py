@@ -168,7 +168,7 @@ def test_every_command_is_there() -> None:
         "chunks": ("state", "list", "retry"), "drafts": ("list", "show"),
         "findings": ("list", "show", "triage", "comment", "history", "suppress", "unsuppress", "suppressions",
                      "diff", "search"),
-        "sarif": ("load", "dump"),
+        "sarif": ("load", "dump"), "targets": ("rename",),
         "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
                     "importers", "cycles", "unused", "unresolved", "edges", "diff", "graph"),
@@ -423,6 +423,22 @@ def test_scans_diff(scanned: Run, tmp_path: Path) -> None:
         ["changed", "pkg/user.py", None], ["removed", "pkg/left.py", None], ["added", "new.py", None]
     ]  # fmt: skip
     assert "no file changed" in one_line(scanned("scans", "diff", "2", "2"))
+
+
+def test_targets_rename(scanned: Run, tmp_path: Path) -> None:
+    old = str(tmp_path / "src")
+    assert scanned("targets", "rename", "src", " shop ").stdout == f"Renamed target {old} to shop\n"
+    assert {row["target"] for row in data(scanned("scans", "list", "--json"))} == {"shop"}
+    assert scanned("symbols", "find", "helper", "--target", "shop").stdout
+    scanned("scan", "src", "--target", "shop")
+    assert data(scanned("scans", "show", "shop", "--json"))["scan"]["revision"] == 2
+    scanned("scan", "src")  # the default is the path
+    assert "there is a target 'shop' already" in one_line(scanned("targets", "rename", old, "shop", code=1))
+    assert "there is no target 'nope'" in one_line(scanned("targets", "rename", "nope", "new", code=1))
+    assert "is not empty" in one_line(scanned("targets", "rename", "shop", " ", code=1))
+    renamed = data(scanned("targets", "rename", "shop", "shop", "--json"))
+    assert renamed["target"] == "shop" and renamed["root"] == old
+    assert {row["target"] for row in data(scanned("scans", "list", "--json"))} == {"shop", old}
 
 
 def test_scans_remove_is_all_or_nothing(scanned: Run) -> None:
