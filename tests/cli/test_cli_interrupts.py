@@ -206,7 +206,7 @@ def test_an_interrupted_prune_says_how_much_is_gone(
     run(line, 130, "Interrupted: nothing was changed.")
     assert content(filled) == before
     interrupt(1)
-    run(line, 130, "Interrupted: 1 of 2 rows were removed; the same command removes the rest.")
+    run(line, 130, "Interrupted: 1 of 2 scans and jobs were removed; the same command removes the rest.")
     interrupt(-1)
     assert run(line).stdout.endswith("Removed 1 scan\n")
     content(filled)
