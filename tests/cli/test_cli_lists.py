@@ -48,7 +48,8 @@ NO_LIST = {
     "schedules disable": ANSWER, "schedules enable": ANSWER, "schedules remove": ANSWER, "schedules run-due": CHANGES,
     "seed": COUNTS, "sessions remove": ANSWER, "sessions show": SHOWS, "settings get": SHOWS, "settings set": ANSWER,
     "settings unset": ANSWER, "symbols graph": ANOTHER, "symbols show": SHOWS, "users activate": ANSWER,
-    "users add": ANSWER, "users deactivate": ANSWER, "users passwd": ANSWER, "users remove": ANSWER, "vacuum": COUNTS,
+    "targets rename": ANSWER, "users add": ANSWER, "users deactivate": ANSWER, "users passwd": ANSWER,
+    "users remove": ANSWER, "vacuum": COUNTS,
 }  # fmt: skip
 #: Words that make a list answer in the store of `full`.
 WORDS: dict[str, tuple[str, ...]] = {
