@@ -22,11 +22,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from scanstore.snapshots.c3 import Class, merged
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
+    INHERITED,
     NO_BASES,
+    PLAIN,
     UNKNOWN,
     UNRESOLVED,
     Bases,
@@ -36,7 +39,10 @@ from scanstore.snapshots.interfaces import (
     Module,
     Order,
     Value,
+    builtin,
     certainty,
+    external_attribute,
+    external_result,
     union,
     union_found,
 )
@@ -54,6 +60,7 @@ DEEPEST = 30
 MOST_ROUNDS = 10
 #: From this number of paths on, a table of all methods is faster.
 MANY = 500
+_VALUES = frozenset(")]~*%&^!:")  # the last character of a path that names no variable
 _OBJECT = frozenset(dir(object))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
@@ -240,6 +247,8 @@ class Resolver:
 
     def step(self, path: str) -> Found:
         last = path[-1]
+        if path[0] == "=":
+            return self.definition(path[1:])
         if last == ")":
             value, _, guessed = self.evaluate(path[:-2])
             return self.call(value), False, guessed
@@ -256,6 +265,11 @@ class Resolver:
         if last == "^":
             value, _, guessed = self.evaluate(path[:-1])
             return (("s", value[1], value[2]) if value and value[0] == "c" else None), False, guessed
+        if last == "!":
+            module, _, qual = path[:-1].partition(":.")
+            known = self.modules.get(module)
+            line = known.names.get(qual) if known is not None else None
+            return (("c", module, qual) if line is not None and line[0] == "c" else None), False, False
         if path[0] == "?":
             value, inherited, _ = self.evaluate(path[1:])
             return value, inherited, True
@@ -271,6 +285,8 @@ class Resolver:
         head, _, name = path.rpartition(".")
         if not head:
             return EXTERNAL, False, False
+        if head == "builtins":
+            return builtin(name), False, False
         value, _, guessed = self.evaluate(head)
         found, inherited, also = self.attribute(value, name)
         return found, inherited, guessed or also
@@ -305,27 +321,37 @@ class Resolver:
             return self.entry(value[1], f"{value[2]}.{name}", None)
         if kind == "*":
             return (
-                (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else EXTERNAL),
+                (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else INHERITED),
                 False,
                 False,
             )
         if kind == "%":
             if name in _VALUE_METHODS:
                 return ("k", value[1]), False, False
-            return (("k", ("*", value[1])) if name == "values" else EXTERNAL), False, False
+            return (("k", ("*", value[1])) if name == "values" else INHERITED), False, False
         if kind == "w":
             inner = value[1]
             if name in ("__enter__", "__aenter__") and inner is not None and inner[0] == "*":
                 return ("k", inner[1]), False, False
             return None, False, False
-        return (EXTERNAL if kind == "x" else None), False, False
+        return (external_attribute(value) if kind == "x" else None), False, False
 
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
         """Return the value of one entry of a module's interface."""
         known = self.modules.get(module)
         line = known.names.get(qual) if known is not None else None
-        if line is None:
+        if known is None or line is None:
             return None, False, False
+        if line[-1] == "|":
+            paths = known.names[f"0|.{qual}"][2]
+            others = [self.evaluate(path) if follow else self.not_followed(path) for path in paths]
+            unsure = any(other[0] is None and path[-1] in _VALUES for other, path in zip(others, paths, strict=True))
+            value, inherited, guessed = union_found([self.holding(module, qual, line, receiver, follow), *others])
+            return value, inherited, guessed or unsure
+        return self.holding(module, qual, line, receiver, follow)
+
+    def holding(self, module: str, qual: str, line: list[Any], receiver: Value, follow: bool) -> Found:
+        """Return the value of one entry, without the other bindings of its name."""
         kind = line[0]
         guessed = line[-1] == "?"
         if kind == "c":
@@ -338,6 +364,8 @@ class Resolver:
             if line[2] is None:
                 return None, False, False
             return self.evaluate(line[2])
+        if kind == "u" and not follow:
+            return union_found(map(self.not_followed, line[2]))
         if kind in ("t", "u"):
             values = [self.evaluate(path)[0] if path else None for path in line[2]]
             return (("t", tuple(values)) if kind == "t" else union(values)), False, False
@@ -349,6 +377,10 @@ class Resolver:
             value, _, unsure = self.evaluate(line[2]) if line[2][0] != "@" else (None, False, False)
             return (value if value is not None else ("v", module, qual)), False, guessed or unsure
         return self.typed(line[2], module, qual, receiver), False, guessed
+
+    def not_followed(self, path: str) -> Found:
+        """Evaluate a member of a union; a variable or a property is not followed to its value."""
+        return self.evaluate(path if path[-1] in _VALUES else "=" + path)
 
     def definition(self, path: str) -> Found:
         """Like :meth:`evaluate`, but return a variable or a property itself, not its value."""
@@ -396,7 +428,7 @@ class Resolver:
             if line is not None:
                 value, _, guessed = self.entry(where, key, receiver, follow)
                 return value, inherited, guessed
-        return (EXTERNAL if not only and (outside or name in _OBJECT) else None), False, False
+        return (INHERITED if not only and (outside or name in _OBJECT) else None), False, False
 
     def order(self, module: str, owner: str) -> Order:
         """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
@@ -498,7 +530,7 @@ class Resolver:
         if kind == "i":
             method = self.member(value[1], value[2], "__call__", value)[0]
             return self.call(method) if method is not None and method[0] == "f" else None
-        return EXTERNAL if kind == "x" else None
+        return external_result(value) if kind == "x" else None
 
     def item(self, value: Value, place: str = "") -> Value:
         if value is not None and value[0] == "|":
@@ -511,7 +543,7 @@ class Resolver:
         if value is not None and value[0] == "i":
             method = self.member(value[1], value[2], "__getitem__", value)[0]
             return self.call(method) if method is not None and method[0] == "f" else None
-        return EXTERNAL if value is EXTERNAL else None
+        return PLAIN if value == PLAIN else None
 
     def iterate(self, value: Value) -> Value:
         if value is not None and value[0] == "|":
@@ -525,7 +557,7 @@ class Resolver:
             method = self.member(value[1], value[2], "__iter__", value)[0]
             got = self.call(method) if method is not None and method[0] == "f" else None
             return self.iterate(got) if got is not None and got[0] == "*" else None
-        return EXTERNAL if value is EXTERNAL else None
+        return PLAIN if value == PLAIN else None
 
     def typed(self, path: str | None, module: str, qual: str, receiver: Value) -> Value:
         """Return the value of a type path. ``@`` in it is the receiver, or an instance of the class that contains

@@ -11,7 +11,7 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ``p[]``   its item by subscription, ``p[0]`` the item at a place; ``p~`` an item by iteration
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
 ``p&``    a context manager that gives ``p``
-``p^``    ``super()`` as seen from class ``p``
+``p^``    ``super()`` as seen from class ``p``; ``p!`` class ``p`` itself, whatever else its name may hold
 ``?p``    the file cannot tell which of several bindings holds: a guess
 ``*.a``   an attribute ``a`` of something unknown
 ``=p``    ``p`` itself, not what it holds: what an import brings in
@@ -43,7 +43,7 @@ from scanstore.indexing.facts import (
     pack_words,
 )
 from scanstore.indexing.python.interface import describe
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, qualified
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import (
     CHILDREN,
     Source,
@@ -516,11 +516,13 @@ class _Reader:
                 path = self.meanings.lookup(func.id, scope)
         else:
             path = self.meanings.spell(func, scope)
+        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
+            if proven_outside(path):
+                self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
+                return
+            path = None
         if path is None and type(func) is ast.Attribute:
             path = "*." + func.attr
-        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
-            self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
-            return
         place = None if path is None else self.strings(path)
         self.references.append((line, scope.ordinal, "call", written, place, None, UNRESOLVED, 0))
 
@@ -538,7 +540,7 @@ class _Reader:
                 row: ReferenceRow
                 if local is not None:
                     row = (line, origin, "inherit", written, None, local[0], *how_sure(local[1]))
-                elif path is not None and path.startswith("builtins.") and not self.meanings.stars:
+                elif path and path.startswith("builtins.") and proven_outside(path) and not self.meanings.stars:
                     row = (line, origin, "inherit", written, None, None, EXTERNAL, 100)
                 else:
                     row = (line, origin, "inherit", written, self.strings(path) if path else None, None, UNRESOLVED, 0)

@@ -12,7 +12,8 @@ The interface maps qualified names to entries, which :mod:`scanstore.snapshots.r
 ``u`` a value that is one of several: -1, and their paths; its name is no identifier
 ===== ==============================================================================================================
 
-A path is None if the file does not determine it. A final ``?`` means that the name has other bindings too.
+A path is None if the file does not determine it. A final ``?`` means that the name has other bindings too. A final
+``|`` means that the file determines them: for a name ``f`` they are the entry ``0|.f``, of the kind ``u``.
 """
 
 from __future__ import annotations
@@ -46,9 +47,7 @@ def describe(
         if inner.class_scope is scope:
             for arg in [*node.args.posonlyargs, *node.args.args][:1]:
                 if inner.static != "static":
-                    inner.cache[arg.arg] = f"{meanings.here}{scope.qual}" + (
-                        "" if inner.static == "class" else "()"
-                    )
+                    inner.cache[arg.arg] = meanings.itself(scope) + ("" if inner.static == "class" else "()")
     for inner, scope, node in functions:
         returns = meanings.annotation(node.returns, scope)
         names = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
@@ -73,7 +72,10 @@ def describe(
             symbols = [b[1] for b in binds if b[0] == "symbol"]
             if any(b[0] in ("def", "class") for b in binds):
                 if has_rivals(binds) and qual in interface:
-                    interface[qual] = [*interface[qual][:4], "?"]
+                    rivals = meanings.rivals(binds)
+                    interface[qual] = [*interface[qual][:4], "|" if rivals else "?"]
+                    if rivals:
+                        interface[f"0|.{qual}"] = ["u", -1, rivals]
             elif any(b[0] == "import" for b in binds):
                 interface[qual] = ["i", -1, meanings.meaning(name, scope)]
             elif symbols:

@@ -11,7 +11,7 @@ import ast
 from hashlib import blake2b
 from typing import TypeAlias
 
-from scanstore.indexing.facts import BUILTINS, EXACT, GUESSED
+from scanstore.indexing.facts import BUILTIN_CLASSES, BUILTINS, EXACT, GUESSED, PLAIN_BUILTINS
 from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
@@ -102,6 +102,16 @@ def has_rivals(binds: list[Binding]) -> bool:
     )
 
 
+def proven_outside(path: str) -> bool:
+    """Whether a path from a builtin leads outside the tree. The result of most builtins may be an object of the tree,
+    and so may an item of a container.
+    """
+    name, called, steps = path.removeprefix("builtins.").partition("()")
+    if name.partition(".")[0] in PLAIN_BUILTINS or not called:
+        return "[" not in name and "~" not in name
+    return name in BUILTIN_CLASSES and steps.startswith(".") and not any(mark in steps for mark in "([~")
+
+
 class Meanings:
     """The paths of one file's names. ``here`` is the file's own module as a path, ``stars`` the modules of its star
     imports."""
@@ -186,7 +196,7 @@ class Meanings:
 
     def super_path(self, scope: NameScope) -> str | None:
         owner = scope.class_scope
-        return f"{self.here}{owner.qual}" if owner is not None else None
+        return self.itself(owner) if owner is not None else None
 
     @staticmethod
     def home(name: str, scope: NameScope) -> NameScope | None:
@@ -227,17 +237,47 @@ class Meanings:
         imported = [b for b in binds if b[0] == "import"]
         if defined:
             path = self.here + qual
-            return "?" + path if has_rivals(binds) else path
+            if not has_rivals(binds):
+                return path
+            rivals = self.rivals(binds)
+            if not rivals:
+                return "?" + path
+            return self.together("u", [path, *rivals]) if scope.kind == "function" else path
         if imported:
-            targets = [b[1] for b in imported if isinstance(b[1], str) and b[1]]
+            targets = self.rivals(imported)
             if not targets:
                 return None
-            target = targets[0]
-            other = [b for b in binds if b[0] in ("assign", "other") and not is_none(b[1])]
-            return "?" + target if len(set(targets)) > 1 or other else target
+            if len(binds) > len(imported):
+                other = self.rivals([b for b in binds if b[0] in ("assign", "other")])
+                if other is None:
+                    return "?" + targets[0]
+                targets += [path for path in other if path not in targets]
+            return targets[0] if len(targets) == 1 else self.together("u", targets)
         if scope.kind != "function" and any(b[0] == "symbol" for b in binds):
             return self.here + qual  # a variable: the resolver looks its type up in the interface
         return self.typed(binds)
+
+    def rivals(self, binds: list[Binding]) -> list[str] | None:
+        """Return what else a defined or imported name may hold; None if that is unknown, or too much.
+
+        Of an import that fails, and of a branch for another version of Python, the file cannot tell which one holds.
+        """
+        paths: dict[str, None] = {}
+        for kind, value, scope in binds:
+            if kind in ("def", "class", "symbol", "annotated") or kind == "assign" and is_none(value):
+                continue
+            path = value if kind == "import" else self.bound(kind, value, scope)
+            if not isinstance(path, str) or path.startswith(("?", "@")):
+                return None
+            paths[path] = None
+        return list(paths) if len(paths) < LONGEST_UNION else None
+
+    def itself(self, scope: NameScope) -> str:
+        """Return the path of a class scope as seen from inside, where later bindings of its name do not count."""
+        name = scope.qual.rpartition(".")[2]
+        home = scope.parent.home(name) if scope.parent is not None else None
+        mark = "!" if home is not None and has_rivals(home.binds.get(name, [])) else ""
+        return f"{self.here}{scope.qual}{mark}"
 
     def typed(self, binds: list[Binding]) -> str | None:
         """Return the type in which all bindings of a variable agree, or None."""
@@ -312,7 +352,9 @@ class Meanings:
         if key not in self.locals:
             binds = home.binds[name]
             defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
-            self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
+            rivals = bool(defined) and has_rivals(binds)
+            known = not (rivals and self.rivals(binds))  # else the resolver looks at all of them
+            self.locals[key] = (defined[-1].ordinal, not rivals) if defined and known else None
         return self.locals[key]
 
 

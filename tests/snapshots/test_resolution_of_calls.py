@@ -1,0 +1,134 @@
+"""What a call may mean: the smallest input of each kind, and what the resolver makes of it."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from scanstore.indexing.facts import EXTERNAL
+from scanstore.indexing.files import index
+from scanstore.indexing.python.indexer import PythonIndexer
+from scanstore.snapshots.resolver import Module, Resolver
+
+
+def called(main: str, **others: str) -> set[str]:
+    """What the last call in a module may mean: qualified names, or ``external`` or ``unresolved``.
+
+    Names after a question mark are guesses.
+    """
+    modules: dict[str, Module] = {}
+    names: dict[str, list[str]] = {}
+    for version, (name, text) in enumerate({**others, "main": main}.items()):
+        facts = index(PythonIndexer(), textwrap.dedent(text).encode(), path=name + ".py", module=name)
+        assert facts.error is None, facts.error
+        modules[name] = Module(version, facts.interface or b"")
+        names[name] = [facts.strings[symbol[1]] for symbol in facts.symbols]
+    calls = [row for row in facts.references if row[2] == "call"]
+    _, _, _, _, path, ordinal, resolution, _ = max(calls, key=lambda row: row[0])
+    if ordinal is not None:
+        return {names["main"][ordinal]}
+    if path is None:
+        return {"external" if resolution == EXTERNAL else "unresolved"}
+    resolver = Resolver(modules)
+    target = resolver.target(facts.strings[path])
+    if target is None:
+        return {"external"}
+    if target.version is None or target.ordinal is None:
+        return {"unresolved"}
+    if facts.strings[path].startswith("*."):
+        return {"?" + names[list(modules)[target.version]][target.ordinal]}
+    value, _, guessed = resolver.evaluate(facts.strings[path])
+    assert value is not None
+    members = value[1] if value[0] == "|" else [value]
+    return {f"{'?' if guessed else ''}{each[1]}.{each[2]}" for each in members}
+
+
+OUTSIDE = {
+    "import json\njson.loads('1')": "external",
+    "import json\njson.loads('1').get(1)": "unresolved",
+    "import copy\nclass A:\n    def go(self): ...\ncopy.copy(A()).go(1)": "unresolved",
+    "class A:\n    def go(self): ...\nmax([A()]).go(1)": "?main.A.go",
+    "import copy as c\nc.copy(1).get(1)": "unresolved",
+    "def f(items):\n    max(items).append(1)": "unresolved",
+    "from ext import Registry\nr = Registry()\nr.get('x')()": "unresolved",
+    "from ext import registry\nregistry['x']()": "unresolved",
+    "from ext import registry\nregistry.get('x')()": "unresolved",
+    "def f(x: dict):\n    x['a'].append()": "unresolved",
+    "[].append(1)": "external",
+    "[].pop()()": "unresolved",
+    "''.join([]).strip().upper()": "external",
+    "open('x').read().strip()": "external",
+    "repr(1).strip()": "external",
+    "with open('x') as f:\n    for line in f:\n        line.strip().upper()": "external",
+    "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(1, 2)": "external",
+    "import ext\nclass T(ext.Base):\n    def test(self):\n        self.client.get(1)": "unresolved",
+    "from typing import TypeVar\nT = TypeVar('T')\ndef f(x: T):\n    x.append(1)": "unresolved",
+    "from star import *\nlist().append(1)": "external",
+    "from star import *\nstr().strip().upper()": "external",
+    "from star import *\nmax([]).append()": "unresolved",
+}
+
+
+@pytest.mark.parametrize("main", OUTSIDE)
+def test_external_is_what_is_proven_to_be_outside(main: str) -> None:
+    assert called(main, star="") == {OUTSIDE[main]}
+
+
+BOTH = {"a": "class X:\n    def go(self): ...\ndef f(): ...\n", "b": "class X:\n    def go(self): ...\ndef f(): ...\n"}
+
+
+def test_self_is_the_class_around_it_whatever_its_name_holds_later() -> None:
+    text = "class Base:\n    def b(self): ...\n    @classmethod\n    def c(cls): ...\n"
+    later = "from ext import deco\nfor C in deco: ...\n" + text + "class C(Base):\n"
+    assert called(f"{later}    def b(self): ...\n    def a(self):\n        self.b()") == {"main.C.b"}
+    assert called(f"{later}    def b(self): ...\n    def a(self):\n        super().b()") == {"main.Base.b"}
+    assert called(f"{later}    @classmethod\n    def a(cls):\n        cls.c()") == {"main.Base.c"}
+    assert called(f"{later}    def b(self): ...\nC().b()") == {"?main.C.b"}
+
+
+CANDIDATES = {
+    "if TYPE_CHECKING:\n    from a import X\nelse:\n    X = None\nX().go()": {"a.X.go"},
+    "if TYPE_CHECKING:\n    from a import X\nelse:\n    from b import X\nX().go()": {"a.X.go", "b.X.go"},
+    "try:\n    import a as x\nexcept ImportError:\n    import b as x\nx.f()": {"a.f", "b.f"},
+    "try:\n    import ext as x\nexcept ImportError:\n    import b as x\nx.f()": {"b.f"},
+    "try:\n    from a import f\nexcept ImportError:\n    def f(): ...\nf()": {"a.f", "main.f"},
+    "try:\n    from ext import f\nexcept ImportError:\n    def f(): ...\nf()": {"main.f"},
+    "def main():\n    try:\n        from a import f\n    except ImportError:\n        def f(): ...\n    f()": {
+        "a.f",
+        "main.main.<locals>.f",
+    },
+    "def main():\n    if 1:\n        from a import f\n    else:\n        from b import f\n    f()": {"a.f", "b.f"},
+    "from both import f\nf()": {"a.f", "both.f"},
+    "import both\nboth.f()": {"a.f", "both.f"},
+    "from both import g\ng()": {"a.f", "b.f"},
+    "import both\nboth.m.X().go()": {"a.X.go", "b.X.go"},
+    "from both import guess\nguess()": {"?both.guess"},
+}
+
+
+@pytest.mark.parametrize("main", CANDIDATES)
+def test_a_name_with_several_bindings_may_be_each(main: str) -> None:
+    both = (
+        "try:\n    from a import f, f as g\n    import a as m\nexcept ImportError:\n    def f(): ...\n"
+        "    from b import f as g\n    import b as m\n"
+        "def guess(): ...\nfor guess in []: ...\n"
+    )
+    assert called(main, both=both, **BOTH) == CANDIDATES[main]
+
+
+def test_modules_that_import_each_other_in_both_branches_are_resolved() -> None:
+    text = "try:\n    from m{} import f\nexcept ImportError:\n    from m{} import f\nf()\n"
+    modules = {f"m{n}": text.format((n + 1) % 200, (n * 7 + 3) % 200) for n in range(200)}
+    modules["m150"] = "def f(): ..."
+    interfaces: dict[str, Module] = {}
+    for version, (name, source) in enumerate(modules.items()):
+        facts = index(PythonIndexer(), source.encode(), path=name + ".py", module=name)
+        interfaces[name] = Module(version, facts.interface or b"")
+    for path in ("m0:.f", "=m0:.f"):
+        target = Resolver(interfaces).target(path)
+        assert target is not None and (target.version, target.resolution) == (150, "imported")
+    del interfaces["m150"]
+    for path in ("m0:.f", "=m0:.f"):
+        target = Resolver(interfaces).target(path)
+        assert target is None or target.version is None
