@@ -311,6 +311,8 @@ class Resolver:
             return union_found(self.attribute(each, name) for each in value[1])
         if kind == "m":
             return self.names.attribute(value[1], name)
+        if kind == "i" and name == "__class__":
+            return ("c", value[1], value[2]), False, False
         if kind == "i" or kind == "c":
             return self.member(value[1], value[2], name, value)
         if kind == "s":
@@ -574,6 +576,8 @@ class Resolver:
             owner = qual.rpartition(".")[0]
             line = self.modules[module].names.get(owner)
             me = ("i", module, owner) if line is not None and line[0] == "c" else None
+        if me is not None and path[1:2] == ".":
+            return self.evaluate(f"{me[1]}:.{me[2]}!(){path[1:]}")[0]
         for mark in path[1:]:
             me = (mark, me) if mark in "*%" else None
         return me

@@ -132,3 +132,50 @@ def test_modules_that_import_each_other_in_both_branches_are_resolved() -> None:
     for path in ("m0:.f", "=m0:.f"):
         target = Resolver(interfaces).target(path)
         assert target is None or target.version is None
+
+
+A = "class A:\n    def go(self): ...\n    def me(self): return self\nclass B:\n    def go(self): ...\n"
+RESULTS = {
+    "def make(): return A()\nmake().go()": {"A.go"},
+    "def make():\n    a = A()\n    return a\nmake().go()": {"A.go"},
+    "def make(x):\n    if x: return A()\n    return B()\nmake(1).go()": {"A.go", "B.go"},
+    "def make(x):\n    if x: return None\n    if not x: return\n    return A()\nmake(1).go()": {"A.go"},
+    "def make(x):\n    return x.go()\nmake(1).go()": {"unresolved"},
+    "def make(n):\n    return make(n - 1) if n else A()\nmake(1).go()": {"A.go"},
+    "def make(n):\n    if n: return make(n - 1)\n    return A()\nmake(1).go()": {"A.go"},
+    "def odd(n): return even(n - 1)\ndef even(n):\n    return odd(n)\nodd(1).go()": {"unresolved"},
+    "async def make(): return A()\nasync def main():\n    (await make()).go()": {"A.go"},
+    "def items(): yield A()\nfor a in items():\n    a.go()": {"A.go"},
+    "def items():\n    yield A()\n    return B()\nfor a in items():\n    a.go()": {"A.go"},
+    "def items(): yield A()\ndef more(): yield from items()\nfor a in more():\n    a.go()": {"A.go"},
+    "def items(): yield A()\nitems().go()": {"external"},
+    "def make():\n    def inner(): return A()\n    return inner\nmake()().go()": {"A.go"},
+    "def pair(): return A(), 1\npair()[0].go()": {"A.go"},
+    "A().me().me().go()": {"A.go"},
+    "class C(A): \n    def only(self): ...\nC().me().only()": {"C.only"},
+    "class C(A):\n    @property\n    def x(self): return B()\nC().x.go()": {"B.go"},
+    "import functools\nclass C(A):\n    @functools.cached_property\n    def x(self): return B()\nC().x.go()": {"B.go"},
+    "class C(A):\n    @classmethod\n    def make(cls): return cls()\n"
+    "class D(C):\n    def go(self): ...\nD.make().go()": {"D.go"},
+    "class C(A):\n    @classmethod\n    def a(cls): return cls.b()\n    @classmethod\n    def b(cls): return cls()\n"
+    "class D(C):\n    def go(self): ...\nD.a().go()": {"D.go"},
+    "class C(A):\n    def copy(self): return type(self)()\n"
+    "class D(C):\n    def go(self): ...\nD().copy().go()": {"D.go"},
+    "class C(A):\n    def part(self): return self.own()\n    def own(self): return A()\n"
+    "class D(C):\n    def own(self): return B()\nD().part().go()": {"B.go"},
+    "class C(A):\n    def pair(self): return self, 1\nC().pair()[0].go()": {"A.go"},
+    "class C(A):\n    def either(self, x): return self if x else B()\nC().either(1).go()": {"A.go", "B.go"},
+    "import functools\n@functools.lru_cache(maxsize=None)\ndef make(): return A()\nmake().go()": {"A.go"},
+    "from contextlib import contextmanager\n@contextmanager\ndef opened(): yield A()\n"
+    "with opened() as a:\n    a.go()": {"A.go"},
+    "from contextlib import asynccontextmanager\n@asynccontextmanager\nasync def opened(): yield A()\n"
+    "async def main():\n    async with opened() as a:\n        a.go()": {"A.go"},
+    "from typing import *\nfrom contextlib import *\n@contextmanager\ndef opened() -> Generator[A, None, None]: ...\n"
+    "with opened() as a:\n    a.go()": {"A.go"},
+}
+
+
+@pytest.mark.parametrize("main", RESULTS)
+def test_the_result_of_a_function_without_annotation(main: str) -> None:
+    for found in (called(A + main), called("from lib import A, B\n" + main, lib=A)):
+        assert {name.removeprefix("main.").removeprefix("lib.") for name in found} == RESULTS[main]

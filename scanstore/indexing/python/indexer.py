@@ -97,6 +97,7 @@ class _Reader:
         self.bases: list[tuple[NameScope, NameScope, ast.ClassDef]] = []
         self.functions: list[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
         self.self_types: dict[tuple[str, str], list[Binding]] = {}
+        self.results: dict[NameScope, list[ast.expr]] = {}  # of functions without a return annotation
         self.interface: dict[str, list[object]] = {}
         self.spans: list[Span] = []
         self.mentions: set[str] = set()
@@ -118,7 +119,7 @@ class _Reader:
         self.calls.sort(key=lambda call: call[2])
         self.reference_bases()
         classes = [inner for inner, _, _ in self.bases]
-        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types)
+        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types, self.results)
         for scope, func, line in self.calls:
             self.reference(scope, func, line)
         reader = UseReader(self.meanings, self.interface, self.self_types, self.strings)
@@ -322,6 +323,12 @@ class _Reader:
             while outer is not None and (outer.kind != "function" or name not in outer.binds):
                 outer = outer.parent
             scope.foreign[name] = outer
+
+    def on_return(self, node: ast.Return | ast.Yield | ast.YieldFrom, scope: NameScope, push: _Push) -> None:
+        value = node.value
+        if value is not None and type(value) is not Constant:
+            self.results.setdefault(scope, []).append(value if isinstance(node, ast.Return) else node)
+            push(value)
 
     def on_lambda(self, node: ast.Lambda, scope: NameScope, push: _Push) -> None:
         inner = scope.closure()
@@ -566,6 +573,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ast.Global: _Reader.on_global,
     ast.Nonlocal: _Reader.on_nonlocal,
     ast.Lambda: _Reader.on_lambda,
+    ast.Return: _Reader.on_return,
+    ast.Yield: _Reader.on_return,
+    ast.YieldFrom: _Reader.on_return,
     ast.Import: _Reader.on_import,
     ast.ImportFrom: _Reader.on_from,
     ast.FunctionDef: _Reader.on_function,

@@ -21,6 +21,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from scanstore.indexing.python.returns import result_path
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
 from scanstore.indexing.python.source import as_written, returns_self, returns_type_of_self
 
@@ -37,11 +38,13 @@ def describe(
     functions: Sequence[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]],
     classes: Sequence[NameScope],
     self_types: dict[tuple[str, str], list[Binding]],
+    results: dict[NameScope, list[ast.expr]],
 ) -> None:
     """Add an entry to ``interface`` for each name of the module and of its classes.
 
     ``functions`` are the scopes of all functions, the scopes that contain them, and their nodes; ``classes`` the scopes
-    of all classes, which have their entries; ``self_types`` the bindings of attributes of ``self``, by class and name.
+    of all classes, which have their entries; ``self_types`` the bindings of attributes of ``self``, by class and name;
+    ``results`` the values that functions return, and their ``yield`` expressions.
     """
     for inner, scope, node in functions:
         if inner.class_scope is scope:
@@ -49,8 +52,12 @@ def describe(
                 if inner.static != "static":
                     inner.cache[arg.arg] = meanings.itself(scope) + ("" if inner.static == "class" else "()")
     for inner, scope, node in functions:
-        returns = meanings.annotation(node.returns, scope)
-        names = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
+        meanings.me = f"{meanings.here}{scope.qual}()" if inner.class_scope is scope else None
+        if node.returns is None:
+            returns = result_path(meanings, inner, results[inner]) if inner in results else None
+        else:
+            returns = meanings.annotation(node.returns, scope)
+        names = [as_written(d).removesuffix("()").rpartition(".")[2] for d in node.decorator_list]
         flags = ""
         if "property" in names or "cached_property" in names or any(n in ("setter", "getter") for n in names):
             flags += "p"
@@ -66,6 +73,7 @@ def describe(
         if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:
             continue  # the getter defines the property; its setter comes later
         interface[inner.qual] = ["f", inner.ordinal, returns, flags]
+    meanings.me = None
     for scope in [top, *classes]:
         for name, binds in scope.binds.items():
             qual = qualified(scope, name)

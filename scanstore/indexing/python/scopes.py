@@ -121,6 +121,7 @@ class Meanings:
         self.stars: list[str] = []
         self.several: dict[str, list[object]] = {}  # entries of the interface for tuples and unions
         self.locals: dict[tuple[NameScope, str], tuple[int, bool] | None] = {}
+        self.me: str | None = None  # what ``@`` stands for: an instance of the class around the current method
         self.depth = 0
         self.nested = 0
 
@@ -129,6 +130,9 @@ class Meanings:
 
         It is an entry of the interface whose name, which is no identifier, depends on the paths only.
         """
+        if any(path.startswith("@") for path in paths):  # an entry of the interface has no receiver
+            plain = [(self.me + path[1:] if self.me else "") if path.startswith("@") else path for path in paths]
+            paths = plain if kind == "t" else list(dict.fromkeys(filter(None, plain)))
         name = f"0{kind}{blake2b(' '.join(paths).encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
         self.several[name] = [kind, -1, paths]
         return f"{self.here}{name}"
@@ -152,6 +156,10 @@ class Meanings:
                 if type(node.func) is ast.Name and node.func.id == "super":
                     root = self.super_path(scope) if not node.args else self.spell(node.args[0], scope)
                     root = root + "^" if root else None
+                    break
+                if type(node.func) is ast.Name and node.func.id == "type" and len(node.args) == 1:
+                    root = self.spell(node.args[0], scope) if self.home("type", scope) is None else None
+                    root = root + ".__class__" if root else None
                     break
                 steps.append("()")
                 node = node.func
