@@ -51,7 +51,7 @@ from scanstore.snapshots.module_names import ModuleNames
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
 #: Names that a step looks up although the path does not contain them.
-IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
+IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__", "__next__", "__aiter__", "__anext__"))
 #: If a class has more ancestors, the farthest count as outside the tree.
 LONGEST_ORDER = 250
 #: The limit of nested steps; a step takes up to seven frames of Python's stack.
@@ -543,9 +543,13 @@ class Resolver:
             found: Value = value[1]
             return found
         if value is not None and value[0] == "i":
-            method = self.member(value[1], value[2], "__getitem__", value)[0]
-            return self.call(method) if method is not None and method[0] == "f" else None
+            return self.result_of(value, "__getitem__")
         return PLAIN if value == PLAIN else None
+
+    def result_of(self, value: tuple[Any, ...], name: str) -> Value:
+        """Return the result of a method of an instance."""
+        method = self.member(value[1], value[2], name, value)[0]
+        return self.call(method) if method is not None and method[0] == "f" else None
 
     def iterate(self, value: Value) -> Value:
         if value is not None and value[0] == "|":
@@ -556,9 +560,13 @@ class Resolver:
             found: Value = value[1]
             return found
         if value is not None and value[0] == "i":
-            method = self.member(value[1], value[2], "__iter__", value)[0]
-            got = self.call(method) if method is not None and method[0] == "f" else None
-            return self.iterate(got) if got is not None and got[0] == "*" else None
+            for first, then in (("__iter__", "__next__"), ("__aiter__", "__anext__")):
+                method = self.member(value[1], value[2], first, value)[0]
+                if method is not None and method[0] == "f":
+                    got = self.call(method)
+                    members = got[1] if got is not None and got[0] == "|" else [got]
+                    return union(self.result_of(m, then) if m and m[0] == "i" else self.iterate(m) for m in members)
+            return self.result_of(value, "__getitem__")
         return PLAIN if value == PLAIN else None
 
     def typed(self, path: str | None, module: str, qual: str, receiver: Value) -> Value:

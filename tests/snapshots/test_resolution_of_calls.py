@@ -1,4 +1,4 @@
-"""What a call may mean: the smallest input of each kind, and what the resolver makes of it."""
+"""The targets of calls: the smallest input of each kind."""
 
 from __future__ import annotations
 
@@ -179,3 +179,33 @@ RESULTS = {
 def test_the_result_of_a_function_without_annotation(main: str) -> None:
     for found in (called(A + main), called("from lib import A, B\n" + main, lib=A)):
         assert {name.removeprefix("main.").removeprefix("lib.") for name in found} == RESULTS[main]
+
+
+PROTOCOLS = {
+    "class D:\n    async def __aenter__(self): return A()\n"
+    "async def f():\n    async with D() as d:\n        d.go()": "A",
+    "class D(A):\n    async def __aenter__(self): return self\n"
+    "async def f():\n    async with D() as d:\n        d.go()": "A",
+    "class D(A):\n    def __enter__(self: 'T') -> 'T': ...\ndef f():\n    with D() as d:\n        d.go()": "A",
+    "class D(A):\n    def __enter__(self) -> 'Self': ...\ndef f():\n    with D() as d:\n        d.go()": "A",
+    "class D(A):\n    @classmethod\n    def make(cls: type[T]) -> T: ...\nclass E(D):\n    go = B.go\n"
+    "def f():\n    D.make().go()": "A",
+    "class D:\n    def __iter__(self): return self\n    def __next__(self): return A()\nfor d in D():\n    d.go()": "A",
+    "class D:\n    def __iter__(self) -> 'E': ...\nclass E:\n    def __next__(self) -> A: ...\n"
+    "for d in D():\n    d.go()": "A",
+    "class D:\n    def __iter__(self):\n        yield A()\nfor d in D():\n    d.go()": "A",
+    "class D:\n    def __getitem__(self, n): return A()\nfor d in D():\n    d.go()": "A",
+    "class D:\n    def __aiter__(self): return self\n    async def __anext__(self): return A()\n"
+    "async def f():\n    async for d in D():\n        d.go()": "A",
+    "async def items():\n    yield A()\nasync def f():\n    async for d in items():\n        d.go()": "A",
+    "class D:\n    async def __aiter__(self):\n        yield A()\n"
+    "async def f():\n    async for d in D():\n        d.go()": "A",
+    "class D:\n    def __iter__(self) -> 'D | E': ...\n    def __next__(self) -> A: ...\nclass E(D): ...\n"
+    "for d in D():\n    d.go()": "A",
+    "async def make() -> A: ...\nasync def f():\n    a = await make()\n    a.go()": "A",
+}
+
+
+@pytest.mark.parametrize("main", PROTOCOLS)
+def test_with_and_for_ask_the_methods_of_their_protocol(main: str) -> None:
+    assert called(A + main) == {f"main.{PROTOCOLS[main]}.go"}

@@ -1,7 +1,7 @@
 """The result of a function without a return annotation, from its ``return`` and ``yield``.
 
 All results count that the file determines; if they differ, the result is one of them. Results that the file does not
-determine are left out, as for attributes. A generator gives a container of what it yields.
+determine are left out, as for attributes. A generator gives a container of the yielded values.
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ class Meanings:
         return self.typed(binds)
 
     def rivals(self, binds: list[Binding]) -> list[str] | None:
-        """Return what else a defined or imported name may hold; None if that is unknown, or too much.
+        """Return the other values that a defined or imported name may hold; None if one is unknown, or too many.
 
         Of an import that fails, and of a branch for another version of Python, the file cannot tell which one holds.
         """
