@@ -425,7 +425,11 @@ class Resolver:
             if instance and (line is None or line[0] == "v"):
                 own = f"{qual}().{name}"
                 if own in names and follow:
-                    return self.entry(where, own, receiver)[0], inherited, False
+                    value = self.entry(where, own, receiver)[0]
+                    declared = self.entry(where, key, receiver)[0] if line is not None and line[2] else None
+                    if declared is not None and declared[0] != "v":
+                        value = union((declared, value))
+                    return value, inherited, False
                 only = only or own in names
             if line is not None:
                 value, _, guessed = self.entry(where, key, receiver, follow)

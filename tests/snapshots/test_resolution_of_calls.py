@@ -209,3 +209,26 @@ PROTOCOLS = {
 @pytest.mark.parametrize("main", PROTOCOLS)
 def test_with_and_for_ask_the_methods_of_their_protocol(main: str) -> None:
     assert called(A + main) == {f"main.{PROTOCOLS[main]}.go"}
+
+
+DECLARED = {
+    "class H:\n    def __init__(self):\n        self.x: A = C()\nH().x.go()": {"A", "C"},
+    "class H:\n    x: A\n    def __init__(self):\n        self.x = C()\nH().x.go()": {"A", "C"},
+    "class H:\n    x: A = C()\nH().x.go()": {"A", "C"},
+    "class H:\n    def __init__(self):\n        self.x: 'A | None' = None\n"
+    "        self.x = C()\nH().x.go()": {"A", "C"},
+    "x: A = C()\nx.go()": {"A", "C"},
+    "x: A = A()\nx.go()": {"A"},
+    "x: A = outside()\nx.go()": {"A"},
+    "x: Outside = C()\nx.go()": {"C"},
+    "x: A = C()\nx = outside\nx.go()": {"A"},
+    "x: list[A] = []\nx[0].go()": {"A"},
+    "def f():\n    x: A = C()\n    x.go()": {"A", "C"},
+    "def f():\n    x: A = make()\n    x.go()\ndef make(): return C()\nf()\ndef g(x: A = C()):\n    x.go()": {"A"},
+}
+
+
+@pytest.mark.parametrize("main", DECLARED)
+def test_a_declared_type_and_the_assigned_one_both_count(main: str) -> None:
+    text = "from ext import outside, Outside\n" + A + "class C(A):\n    def go(self): ...\n"
+    assert called(text + main) == {f"main.{name}.go" for name in DECLARED[main]}

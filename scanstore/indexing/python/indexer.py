@@ -254,6 +254,14 @@ class _Reader:
             push(node.value)
         self.annotated(node.annotation, push)
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
+        if type(node.value) is Call:
+            target = node.target
+            if type(target) is Name:
+                scope.bind(target.id, "value", node.value, scope)
+            elif type(target) is Attribute and type(target.value) is Name and scope.class_scope is not None:
+                known = self.self_types.get((scope.class_scope.qual, target.attr), ())
+                if known and known[-1][1] is node.annotation:
+                    known.append(("value", node.value, scope))
 
     def annotated(self, annotation: ast.expr | None, push: _Push) -> None:
         """Walk an annotation, quoted or not."""

@@ -97,7 +97,7 @@ def qualified(scope: NameScope, name: str) -> str:
 def has_rivals(binds: list[Binding]) -> bool:
     """Whether a defined name has other bindings too, except to None."""
     return any(
-        kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
+        kind not in ("def", "class", "symbol", "annotated", "value") and not (kind == "assign" and is_none(value))
         for kind, value, _ in binds
     )
 
@@ -272,7 +272,7 @@ class Meanings:
         """
         paths: dict[str, None] = {}
         for kind, value, scope in binds:
-            if kind in ("def", "class", "symbol", "annotated") or kind == "assign" and is_none(value):
+            if kind in ("def", "class", "symbol", "annotated", "value") or kind == "assign" and is_none(value):
                 continue
             path = value if kind == "import" else self.bound(kind, value, scope)
             if not isinstance(path, str) or path.startswith(("?", "@")):
@@ -291,7 +291,7 @@ class Meanings:
         """Return the type in which all bindings of a variable agree, or None."""
         for kind, value, scope in binds:
             if kind == "annotated":
-                return self.annotation(value, scope)
+                return self.declared(self.annotation(value, scope), binds)
         found: str | None = None
         for kind, value, scope in binds:
             if kind == "symbol" or is_none(value) and kind == "assign":
@@ -302,6 +302,23 @@ class Meanings:
             found = path
         return found
 
+    def declared(self, path: str | None, binds: list[Binding]) -> str | None:
+        """Return the declared type of a variable, in a union with the results of calls that are assigned to it.
+
+        ``x: Base = Derived()`` is a ``Base`` for those who look for uses of ``Base``, and more precisely a ``Derived``.
+        """
+        if path is None or path.startswith(("?", "@", "builtins.")) or not path.endswith("()"):
+            return path
+        paths = {path: None}
+        for kind, value, scope in binds:
+            if kind not in ("annotated", "symbol") and not is_none(value):
+                if type(value) is not ast.Call:
+                    return path
+                more = self.spell(value, scope)
+                if more is not None and not more.startswith(("?", "@", "builtins.")):
+                    paths[more] = None
+        return path if not 1 < len(paths) <= LONGEST_UNION else self.together("u", list(paths))
+
     def one_of(self, binds: list[Binding]) -> str | None:
         """Return the types that the bindings of an attribute or a variable of a module show; a union if they differ.
 
@@ -309,7 +326,7 @@ class Meanings:
         """
         for kind, value, scope in binds:
             if kind == "annotated":
-                return self.annotation(value, scope)
+                return self.declared(self.annotation(value, scope), binds)
         paths: dict[str, None] = {}
         for kind, value, scope in binds:
             if kind != "symbol" and not (kind == "assign" and is_none(value)):
