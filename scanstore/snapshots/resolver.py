@@ -434,7 +434,20 @@ class Resolver:
             if line is not None:
                 value, _, guessed = self.entry(where, key, receiver, follow)
                 return value, inherited, guessed
+        if receiver is not None and receiver[0] == "c":
+            found = self.of_metaclass(order[skip:], name, follow)
+            if found is not None:
+                return found
         return (INHERITED if not only and (outside or name in _OBJECT) else None), False, False
+
+    def of_metaclass(self, order: list[Class], name: str, follow: bool) -> Found | None:
+        """Return an attribute of the metaclass of a class with this order."""
+        for where, qual in order:
+            for path in self.modules[where].names[qual][2]:
+                meta = self.evaluate(path[1:])[0] if path[0] == "@" else None
+                if meta is not None and meta[0] == "c":
+                    return self.member(meta[1], meta[2], name, ("i", meta[1], meta[2]), follow=follow)
+        return None
 
     def order(self, module: str, owner: str) -> Order:
         """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
@@ -506,6 +519,8 @@ class Resolver:
         outside = False
         bases: dict[Class, None] = {}
         for path in self.modules[key[0]].names[key[1]][2]:
+            if path[0] == "@":  # the metaclass
+                continue
             value = self.evaluate(path)[0]
             if value is not None and value[0] == "c" and value[1:] != key:
                 bases[value[1], value[2]] = None

@@ -232,3 +232,24 @@ DECLARED = {
 def test_a_declared_type_and_the_assigned_one_both_count(main: str) -> None:
     text = "from ext import outside, Outside\n" + A + "class C(A):\n    def go(self): ...\n"
     assert called(text + main) == {f"main.{name}.go" for name in DECLARED[main]}
+
+
+OTHERS = {
+    "class M(type):\n    def go(cls): ...\nclass C(metaclass=M): ...\nC.go()": "M.go",
+    "class M(type):\n    def go(cls): ...\nclass C(A, metaclass=M): ...\nC.go()": "A.go",
+    "class M(type):\n    def make(cls) -> A: ...\nclass C(metaclass=M): ...\nclass D(C): ...\nD.make().go()": "A.go",
+    "class M(type):\n    def go(cls): ...\nclass C(metaclass=M): ...\nC().go()": None,
+    "class M(type):\n    def f(cls):\n        cls.g()\n    def g(cls): ...\nclass C(metaclass=M): ...\nC.f()": "M.f",
+    "from functools import partial\np = partial(A, 1)\np().go()": "A.go",
+    "import functools\ndef f(): ...\nfunctools.partial(f, 1)()": "f",
+    "import functools\nclass C(A):\n    run = functools.partialmethod(A.go)\nC().run()": "A.go",
+    "def partial(f): return A()\npartial(B).go()": "A.go",
+    "from functools import partial\nclass C:\n    def __init__(self):\n        self.f = partial(self.run, 1)\n"
+    "    def run(self): ...\n    def main(self):\n        self.f()": "C.run",
+}
+
+
+@pytest.mark.parametrize("main", OTHERS)
+def test_metaclasses_and_partial(main: str) -> None:
+    expected = OTHERS[main]
+    assert called(A + main) == {f"main.{expected}" if expected else "unresolved"}

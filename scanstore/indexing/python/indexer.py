@@ -560,6 +560,10 @@ class _Reader:
                 else:
                     row = (line, origin, "inherit", written, self.strings(path) if path else None, None, UNRESOLVED, 0)
                 self.references.append(row)
+            for keyword in node.keywords:
+                meta = self.meanings.spell(keyword.value, scope) if keyword.arg == "metaclass" else None
+                if meta and meta != "abc:.ABCMeta":
+                    paths.append("@" + meta)
             decorated = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
             self.interface[inner.qual] = ["c", inner.ordinal, paths, int("dataclass" in decorated)]
 

@@ -3,7 +3,7 @@
 The interface maps qualified names to entries, which :mod:`scanstore.snapshots.resolver` reads:
 
 ===== ==============================================================================================================
-``c`` a class: its ordinal, the paths of its bases, and whether it is a dataclass
+``c`` a class: its ordinal, the paths of its bases and, after ``@``, its metaclass, and whether it is a dataclass
 ``f`` a function: its ordinal, the path of its result, and flags: ``p`` property, ``w`` context manager
 ``v`` a variable: its ordinal, and the path of its value
 ``i`` an import: -1, and the path of the target

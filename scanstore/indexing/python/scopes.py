@@ -161,6 +161,11 @@ class Meanings:
                     root = self.spell(node.args[0], scope) if self.home("type", scope) is None else None
                     root = root + ".__class__" if root else None
                     break
+                tail = node.func.attr if type(node.func) is ast.Attribute else getattr(node.func, "id", "")
+                if tail in ("partial", "partialmethod") and node.args:
+                    if self.spell(node.func, scope) == f"functools:.{tail}":  # it is called like its first argument
+                        node = node.args[0]
+                        continue
                 steps.append("()")
                 node = node.func
             elif isinstance(node, ast.Name):
