@@ -24,7 +24,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from scanstore.snapshots.c3 import Class, merged
+from scanstore.snapshots.arguments import argument_path, split_call
+from scanstore.snapshots.c3 import Class
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
     INHERITED,
@@ -47,13 +48,12 @@ from scanstore.snapshots.interfaces import (
     union_found,
 )
 from scanstore.snapshots.module_names import ModuleNames
+from scanstore.snapshots.orders import Deeper, order_of
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
 #: Names that a step looks up although the path does not contain them.
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__", "__next__", "__aiter__", "__anext__"))
-#: If a class has more ancestors, the farthest count as outside the tree.
-LONGEST_ORDER = 250
 #: The limit of nested steps; a step takes up to seven frames of Python's stack.
 DEEPEST = 30
 #: The limit of rounds of one call.
@@ -64,14 +64,6 @@ _VALUES = frozenset(")]~*%&^!:")  # the last character of a path that names no v
 _OBJECT = frozenset(dir(object))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
-
-
-class _Deeper(Exception):
-    """Raised when a path, or the order of a class, is needed too deep in the stack."""
-
-    def __init__(self, key: str | Class) -> None:
-        super().__init__(key)
-        self.key = key
 
 
 class Resolver:
@@ -124,11 +116,11 @@ class Resolver:
             return self.methods.only(path[2:])
         try:
             target = self.found(path)
-        except _Deeper as met:
+        except Deeper as met:
             target = self.go_deeper(path, met)
         return self.next_rounds(path, target) if self.cyclic else target
 
-    def go_deeper(self, path: str, first: _Deeper) -> BoundTarget | None:
+    def go_deeper(self, path: str, first: Deeper) -> BoundTarget | None:
         """Run a call whose evaluation is too deep for the stack."""
         waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
         while True:
@@ -144,7 +136,7 @@ class Resolver:
                 else:
                     self.order(*key)
                 waiting.pop()
-            except _Deeper as met:
+            except Deeper as met:
                 waiting.append((met.key, len(self.active)))
 
     def next_rounds(self, path: str, target: BoundTarget | None) -> BoundTarget | None:
@@ -158,7 +150,7 @@ class Resolver:
             rounds += 1
             try:
                 target = self.found(path)
-            except _Deeper as met:
+            except Deeper as met:
                 target = self.go_deeper(path, met)
             more = self.learn()
         self.forget_round()
@@ -230,7 +222,7 @@ class Resolver:
             self.cyclic = True
             return known
         if len(self.active) >= self.most:
-            raise _Deeper(path)
+            raise Deeper(path)
         self.active[path] = None
         outer, self.cyclic = self.cyclic, False
         result = self.step(path)
@@ -250,8 +242,9 @@ class Resolver:
         if path[0] == "=":
             return self.definition(path[1:])
         if last == ")":
-            value, _, guessed = self.evaluate(path[:-2])
-            return self.call(value), False, guessed
+            head, arguments = (path[:-2], "") if path[-2] == "(" else split_call(path)
+            value, _, guessed = self.evaluate(head)
+            return self.call(value, arguments), False, guessed
         if last == "]":
             head, _, place = path[:-1].rpartition("[")
             value, _, guessed = self.evaluate(head)
@@ -269,7 +262,9 @@ class Resolver:
             module, _, qual = path[:-1].partition(":.")
             known = self.modules.get(module)
             line = known.names.get(qual) if known is not None else None
-            return (("c", module, qual) if line is not None and line[0] == "c" else None), False, False
+            if line is None or line[0] not in "cf":
+                return UNKNOWN
+            return self.holding(module, qual, line, None, True)[:2] + (False,)
         if path[0] == "?":
             value, inherited, _ = self.evaluate(path[1:])
             return value, inherited, True
@@ -450,99 +445,22 @@ class Resolver:
         return None
 
     def order(self, module: str, owner: str) -> Order:
-        """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
-        and their subclasses, return the ancestors depth first, each once.
-        """
-        key = (module, owner)
-        known = self.orders.get(key)
-        if known is not None:
-            return known
-        known = self.orders_now.get(key)
-        if known is not None:
-            self.cyclic = True
-            return known
-        if key in self.active:
-            self.cyclic = True
-            return self.ancestors(key), True, True
-        if len(self.active) >= self.most:
-            raise _Deeper(key)
-        self.active[key] = None
-        outer, self.cyclic = self.cyclic, False
-        bases, outside = self.bases_of(key)
-        orders = []
-        looped = False
-        for base in bases:
-            if base in self.active:
-                self.cyclic = looped = True
-                break
-            order, beyond, looped = self.order(*base)
-            if looped:
-                break
-            outside = outside or beyond
-            orders.append(order)
-        result: Order
-        if looped:
-            result = self.ancestors(key), True, True
-        else:
-            above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
-            result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
-        (self.orders if self.settled(key, outer) else self.orders_now)[key] = result
-        return result
+        """Return the method resolution order of a class."""
+        return order_of(self, (module, owner))
 
-    def ancestors(self, key: Class) -> list[Class]:
-        """Yield a class and its ancestors, depth first."""
-        found: dict[Class, None] = {}
-        rest = [key]
-        while rest and len(found) < LONGEST_ORDER:
-            each = rest.pop()
-            if each not in found:
-                found[each] = None
-                rest.extend(reversed(self.bases_of(each)[0]))
-        return list(found)
-
-    def bases_of(self, key: Class) -> Bases:
-        """Return the bases of a class. A base that resolves to the class itself is actually another, unknown class."""
-        known = self.bases.get(key)
-        if known is not None:
-            return known
-        mark = f"{key[0]}:{key[1]}"
-        if mark in self.active:
-            self.cyclic = True
-            self.cut.add(mark)
-            return self.bases_before.get(mark, NO_BASES)
-        known = self.bases_now.get(mark)
-        if known is not None:
-            self.cyclic = True
-            return known
-        self.active[mark] = None
-        outer, self.cyclic = self.cyclic, False
-        outside = False
-        bases: dict[Class, None] = {}
-        for path in self.modules[key[0]].names[key[1]][2]:
-            if path[0] == "@":  # the metaclass
-                continue
-            value = self.evaluate(path)[0]
-            if value is not None and value[0] == "c" and value[1:] != key:
-                bases[value[1], value[2]] = None
-            elif path != "builtins.object":
-                outside = True
-        result = list(bases), outside
-        if self.settled(mark, outer):
-            self.bases[key] = result
-        else:
-            self.bases_now[mark] = result
-        return result
-
-    def call(self, value: Value) -> Value:
+    def call(self, value: Value, arguments: str = "") -> Value:
         if value is None:
             return None
         kind = value[0]
         if kind == "|":
-            return union(map(self.call, value[1]))
+            return union(self.call(each, arguments) for each in value[1])
         if kind == "c":
             return ("i", value[1], value[2])
         if kind == "f":
             line = self.modules[value[1]].names[value[2]]
+            if line[2] and line[2][0] == "$":
+                path = argument_path(line[2], arguments)
+                return self.evaluate(path)[0] if path else None
             result = self.typed(line[2], value[1], value[2], value[3])
             return ("w", result) if "w" in line[3] else result
         if kind == "k":
@@ -592,7 +510,7 @@ class Resolver:
         """Return the value of a type path. ``@`` in it is the receiver, or an instance of the class that contains
         ``qual``.
         """
-        if path is None:
+        if path is None or path[0] == "$":
             return None
         if path[0] != "@":
             return self.evaluate(path)[0]

@@ -253,3 +253,34 @@ OTHERS = {
 def test_metaclasses_and_partial(main: str) -> None:
     expected = OTHERS[main]
     assert called(A + main) == {f"main.{expected}" if expected else "unresolved"}
+
+
+GENERIC = {
+    "def ident(x: T) -> T: ...\nident(A()).go()": {"A.go"},
+    "def ident(x: 'T') -> 'T': ...\nident(A()).go()": {"A.go"},
+    "def ident(x: T | None = None) -> T: ...\na = A()\nident(a).go()": {"A.go"},
+    "def first(xs: list[T]) -> T: ...\ndef f(xs: list[A]):\n    first(xs).go()": {"A.go"},
+    "def new(n: int, kind: type[T]) -> T: ...\nnew(1, A).go()": {"A.go"},
+    "def run(f: Callable[[], T]) -> T: ...\ndef make(): return A()\nrun(make).go()": {"A.go"},
+    "def items(x: T) -> list[T]: ...\nfor a in items(A()):\n    a.go()": {"A.go"},
+    "def value(d: dict[str, T]) -> Optional[T]: ...\ndef f(d: dict[str, A]):\n    value(d).go()": {"A.go"},
+    "def ident(x: T) -> T: ...\nident(ident(ident(A()))).go()": {"A.go"},
+    "def ident(x: T) -> T: ...\ndef wrap(x: T) -> T: return ident(x)\nwrap(A()).go()": {"A.go"},
+    "class S:\n    def get(self, kind: type[T]) -> T: ...\nclass U:\n    def __init__(self):\n        self.s = S()\n"
+    "    def f(self):\n        self.s.get(A).go()": {"A.go"},
+    "def ident(x: T) -> T: ...\ndef f(x):\n    ident(x).go()": {"unresolved"},
+    "def ident(x: T) -> T: ...\nident().go()": {"unresolved"},
+    "def ident(x: T) -> T: ...\nident(*A()).go()": {"unresolved"},
+    "def other(x: T) -> A: ...\nother(B()).go()": {"A.go"},
+    "def pair(x: T) -> tuple[T, A]: ...\npair(B())[1].go()": {"A.go"},
+    "def ident(x: T) -> T: ...\nC = ident(A)\nC().go()": {"A.go"},
+    "def deco(f: T) -> T: ...\ndef f() -> A: return 1\nf = deco(f)\nf().go()": {"A.go"},
+}
+
+
+@pytest.mark.parametrize("main", GENERIC)
+def test_the_result_has_the_type_of_an_argument(main: str) -> None:
+    text = "from typing import *\nT = TypeVar('T')\n" + A
+    functions, _, rest = main.rpartition("...\n")
+    for found in (called(text + main), called("from lib import *\n" + rest, lib=text + functions + "...\n")):
+        assert {name.removeprefix("main.").removeprefix("lib.") for name in found} == GENERIC[main]

@@ -7,11 +7,11 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ======== ==================================================================
 ``m:``    the module ``m``
 ``p.a``   attribute ``a`` of what ``p`` means
-``p()``   the result of calling it; an instance, if it is a class
+``p()``   the result of calling it; an instance, if it is a class; ``p(a,b)`` with arguments that may decide about it
 ``p[]``   its item by subscription, ``p[0]`` the item at a place; ``p~`` an item by iteration
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
 ``p&``    a context manager that gives ``p``
-``p^``    ``super()`` as seen from class ``p``; ``p!`` class ``p`` itself, whatever else its name may hold
+``p^``    ``super()`` as seen from class ``p``; ``p!`` the class or function of this name, whatever else it holds
 ``?p``    the file cannot tell which of several bindings holds: a guess
 ``*.a``   an attribute ``a`` of something unknown
 ``=p``    ``p`` itself, not what it holds: what an import brings in
@@ -47,6 +47,7 @@ from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpac
 from scanstore.indexing.python.source import (
     CHILDREN,
     Source,
+    absolute_module,
     as_written,
     children_of,
     decode,
@@ -367,9 +368,9 @@ class _Reader:
         for alias in node.names:
             top = alias.name.partition(".")[0]
             if alias.asname:
-                scope.bind(alias.asname, "import", alias.name + ":", scope)
+                self.define(alias.asname, "import", alias.name + ":", scope, node)
             else:
-                scope.bind(top, "import", top + ":", scope)
+                self.define(top, "import", top + ":", scope, node)
             written, place = self.strings(alias.name), self.strings(alias.name + ":")
             names = _dump([f"* as {alias.asname}"] if alias.asname else [])
             self.imports.append((node.lineno, written, names, place))
@@ -377,7 +378,7 @@ class _Reader:
 
     def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
-        base = self.absolute(node.level, node.module)
+        base = absolute_module(self.package, node.level, node.module)
         names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
         path = self.strings(base + ":") if base else None
         packed = _dump(names)
@@ -393,20 +394,16 @@ class _Reader:
                 continue
             target = f"{base}:.{alias.name}" if base else None
             if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
-                scope.bind(alias.asname or alias.name, "import", target, scope)
+                self.define(alias.asname or alias.name, "import", target, scope, node)
             shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
             place = self.strings("=" + target) if target else None
             self.references.append((alias.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
 
-    def absolute(self, level: int, module: str | None) -> str | None:
-        """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
-        if level == 0:
-            return module
-        parts = self.package.split(".") if self.package else []
-        if level - 1 > len(parts) or (level > 1 and not parts):
-            return None
-        parts = parts[: len(parts) - (level - 1)]
-        return ".".join([*parts, module] if module else parts) or None
+    def define(self, name: str, kind: str, value: object, scope: NameScope, node: ast.stmt) -> None:
+        """Bind an imported or defined name, and count the bindings of the module that depend on no condition."""
+        scope.bind(name, kind, value, scope)
+        if not node.col_offset:
+            self.meanings.firm[name] = self.meanings.firm.get(name, 0) + 1
 
     def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: NameScope, push: _Push) -> None:
         home = scope.home(node.name)
@@ -426,7 +423,7 @@ class _Reader:
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
         inner = NameScope("function", qual, scope, ordinal)
-        scope.bind(node.name, "def", inner, scope)
+        self.define(node.name, "def", inner, scope, node)
         self.settled.add((home, node.name))
         decorators = {as_written(d) for d in node.decorator_list}
         positional = [*args.posonlyargs, *args.args]
@@ -479,7 +476,7 @@ class _Reader:
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata)
         inner = NameScope("class", qual, scope, ordinal)
-        scope.bind(node.name, "class", inner, scope)
+        self.define(node.name, "class", inner, scope, node)
         self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
         for expr in node.bases:

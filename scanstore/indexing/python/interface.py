@@ -21,6 +21,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+from scanstore.indexing.python.generics import Variables, generic_result, variables_of
 from scanstore.indexing.python.returns import result_path
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
 from scanstore.indexing.python.source import as_written, returns_self, returns_type_of_self
@@ -46,15 +47,24 @@ def describe(
     of all classes, which have their entries; ``self_types`` the bindings of attributes of ``self``, by class and name;
     ``results`` the values that functions return, and their ``yield`` expressions.
     """
+    generic: dict[NameScope, Variables] = {}
     for inner, scope, node in functions:
+        variables = variables_of(node, inner.class_scope is scope and inner.static != "static", meanings, scope)
+        if variables:
+            generic[inner] = variables
+        else:
+            meanings.plain.add(f"{meanings.here}{inner.qual}")
         if inner.class_scope is scope:
             for arg in [*node.args.posonlyargs, *node.args.args][:1]:
                 if inner.static != "static":
                     inner.cache[arg.arg] = meanings.itself(scope) + ("" if inner.static == "class" else "()")
     for inner, scope, node in functions:
+        variables = generic.get(inner, {})
         meanings.me = f"{meanings.here}{scope.qual}()" if inner.class_scope is scope else None
         if node.returns is None:
             returns = result_path(meanings, inner, results[inner]) if inner in results else None
+        elif variables:
+            returns = generic_result(node, variables, meanings, scope)
         else:
             returns = meanings.annotation(node.returns, scope)
         names = [as_written(d).removesuffix("()").rpartition(".")[2] for d in node.decorator_list]
@@ -80,7 +90,7 @@ def describe(
             symbols = [b[1] for b in binds if b[0] == "symbol"]
             if any(b[0] in ("def", "class") for b in binds):
                 if has_rivals(binds) and qual in interface:
-                    rivals = meanings.rivals(binds)
+                    rivals = meanings.rivals(name, binds, scope)
                     interface[qual] = [*interface[qual][:4], "|" if rivals else "?"]
                     if rivals:
                         interface[f"0|.{qual}"] = ["u", -1, rivals]

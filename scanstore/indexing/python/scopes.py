@@ -13,11 +13,13 @@ from typing import TypeAlias
 
 from scanstore.indexing.facts import BUILTIN_CLASSES, BUILTINS, EXACT, GUESSED, PLAIN_BUILTINS
 from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
+from scanstore.indexing.python.generics import MOST_ARGUMENTS, may_be_generic
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
 LONGEST_TUPLE = 20  # items; longer tuples are data
 DEEPEST = 40  # names that refer to other names; longer chains occur only in generated code
 NESTED = 30  # nested expressions, likewise
+MOST_RIVALS = 4  # bindings of one imported or defined name
 
 _LITERALS: dict[type, str] = {
     ast.JoinedStr: "str",
@@ -122,6 +124,8 @@ class Meanings:
         self.several: dict[str, list[object]] = {}  # entries of the interface for tuples and unions
         self.locals: dict[tuple[NameScope, str], tuple[int, bool] | None] = {}
         self.me: str | None = None  # what ``@`` stands for: an instance of the class around the current method
+        self.firm: dict[str, int] = {}  # how often the module defines or imports a name without a condition
+        self.plain: set[str] = set()  # the functions of this file whose result depends on no argument
         self.depth = 0
         self.nested = 0
 
@@ -130,12 +134,16 @@ class Meanings:
 
         It is an entry of the interface whose name, which is no identifier, depends on the paths only.
         """
-        if any(path.startswith("@") for path in paths):  # an entry of the interface has no receiver
-            plain = [(self.me + path[1:] if self.me else "") if path.startswith("@") else path for path in paths]
+        if any(path.startswith(("@", "$")) for path in paths):  # an entry of the interface has no receiver
+            plain = [path if path[:1] not in "@$" or not path else self.plain_self(path) for path in paths]
             paths = plain if kind == "t" else list(dict.fromkeys(filter(None, plain)))
         name = f"0{kind}{blake2b(' '.join(paths).encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
         self.several[name] = [kind, -1, paths]
         return f"{self.here}{name}"
+
+    def plain_self(self, path: str) -> str:
+        """Return a path that begins with ``@`` without it; the class around the method stands for the receiver."""
+        return self.me + path[1:] if self.me and path[0] == "@" else ""
 
     def spell(self, node: object, scope: NameScope) -> str | None:
         """Return the path of an expression's value, or None if the code does not determine it."""
@@ -148,6 +156,7 @@ class Meanings:
 
     def _spell(self, node: object, scope: NameScope) -> str | None:
         steps: list[str] = []
+        given: dict[int, ast.Call] = {}  # calls with arguments that may decide about the result, by their step
         while len(steps) < LONGEST_CHAIN:
             if isinstance(node, ast.Attribute):
                 steps.append("." + node.attr)
@@ -166,6 +175,8 @@ class Meanings:
                     if self.spell(node.func, scope) == f"functools:.{tail}":  # it is called like its first argument
                         node = node.args[0]
                         continue
+                if tail[:1].islower() and any(type(arg) is not ast.Constant for arg in node.args):
+                    given[len(steps)] = node
                 steps.append("()")
                 node = node.func
             elif isinstance(node, ast.Name):
@@ -198,7 +209,22 @@ class Meanings:
         if root is None:
             return None
         path = root + "".join(reversed(steps))
+        if given and not root.startswith("builtins."):
+            path = self.with_arguments(root, steps, given, scope)
         return path if len(path) <= LONGEST_TEXT else None
+
+    def with_arguments(self, root: str, steps: list[str], given: dict[int, ast.Call], scope: NameScope) -> str:
+        """Return a path in which calls carry the paths of their arguments, if a result may have the type of one."""
+        path = root
+        for place in range(len(steps) - 1, -1, -1):
+            paths: list[str] = []
+            if place in given and may_be_generic(path, self.plain):
+                for argument in given[place].args[:MOST_ARGUMENTS]:
+                    known = None if isinstance(argument, ast.Starred) else self.spell(argument, scope)
+                    paths.append("" if known is None or known.startswith(("?", "@", "builtins.")) else known)
+            text = ",".join(paths).rstrip(",")
+            path += f"({text})" if text and len(path) + len(text) < LONGEST_TEXT else steps[place]
+        return path
 
     def tuple_of(self, items: list[ast.expr], scope: NameScope) -> str:
         """Return the path of a tuple whose items are these expressions."""
@@ -252,16 +278,17 @@ class Meanings:
             path = self.here + qual
             if not has_rivals(binds):
                 return path
-            rivals = self.rivals(binds)
+            rivals = self.rivals(name, binds, scope)
             if not rivals:
                 return "?" + path
             return self.together("u", [path, *rivals]) if scope.kind == "function" else path
         if imported:
-            targets = self.rivals(imported)
+            targets = self.rivals(name, imported, scope)
             if not targets:
-                return None
+                first = next((b[1] for b in imported if isinstance(b[1], str) and b[1]), None)
+                return first and "?" + first
             if len(binds) > len(imported):
-                other = self.rivals([b for b in binds if b[0] in ("assign", "other")])
+                other = self.others([b for b in binds if b[0] in ("assign", "other")])
                 if other is None:
                     return "?" + targets[0]
                 targets += [path for path in other if path not in targets]
@@ -270,11 +297,29 @@ class Meanings:
             return self.here + qual  # a variable: the resolver looks its type up in the interface
         return self.typed(binds)
 
-    def rivals(self, binds: list[Binding]) -> list[str] | None:
+    def rivals(self, name: str, binds: list[Binding], home: NameScope) -> list[str] | None:
         """Return the other values that a defined or imported name may hold; None if one is unknown, or too many.
 
         Of an import that fails, and of a branch for another version of Python, the file cannot tell which one holds.
+        If a name is defined or imported several times without a condition, they replace each other.
         """
+        if home.kind == "module" and self.firm.get(name, 0) > 1:
+            paths = self.others(binds)
+            single = paths is not None and len(paths) == 1 and all(b[0] == "import" for b in binds)
+            return paths if single else None
+        for _, value, _ in binds:
+            if type(value) is NameScope:
+                cache = home.cache
+                before, cache[name] = cache.get(name), f"{self.here}{value.qual}!"  # for ``f = decorator(f)``
+                paths = self.others(binds)
+                if before is None:
+                    del cache[name]
+                else:
+                    cache[name] = before
+                return paths
+        return self.others(binds)
+
+    def others(self, binds: list[Binding]) -> list[str] | None:
         paths: dict[str, None] = {}
         for kind, value, scope in binds:
             if kind in ("def", "class", "symbol", "annotated", "value") or kind == "assign" and is_none(value):
@@ -283,7 +328,7 @@ class Meanings:
             if not isinstance(path, str) or path.startswith(("?", "@")):
                 return None
             paths[path] = None
-        return list(paths) if len(paths) < LONGEST_UNION else None
+        return list(paths) if len(paths) <= MOST_RIVALS else None
 
     def itself(self, scope: NameScope) -> str:
         """Return the path of a class scope as seen from inside, where later bindings of its name do not count."""
@@ -383,7 +428,7 @@ class Meanings:
             binds = home.binds[name]
             defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
             rivals = bool(defined) and has_rivals(binds)
-            known = not (rivals and self.rivals(binds))  # else the resolver looks at all of them
+            known = not (rivals and self.rivals(name, binds, home))  # else the resolver looks at all of them
             self.locals[key] = (defined[-1].ordinal, not rivals) if defined and known else None
         return self.locals[key]
 

@@ -127,6 +127,17 @@ def as_written(node: ast.expr) -> str:
     return "".join(reversed(parts))[-LONGEST_TEXT:]
 
 
+def absolute_module(package: str, level: int, module: str | None) -> str | None:
+    """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
+    if level == 0:
+        return module
+    parts = package.split(".") if package else []
+    if level - 1 > len(parts) or (level > 1 and not parts):
+        return None
+    parts = parts[: len(parts) - (level - 1)]
+    return ".".join([*parts, module] if module else parts) or None
+
+
 def is_none(node: object) -> bool:
     return type(node) is ast.Constant and node.value is None
 
