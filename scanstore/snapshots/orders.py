@@ -19,7 +19,7 @@ class Deeper(Exception):
         self.key = key
 
 
-class Evaluator(Protocol):
+class _Resolver(Protocol):
     """The part of a resolver that evaluates the bases of classes."""
 
     modules: dict[str, Module]
@@ -38,7 +38,7 @@ class Evaluator(Protocol):
     def settled(self, key: str | Class, outer: bool) -> bool: ...
 
 
-def order_of(resolver: Evaluator, key: Class) -> Order:
+def order_of(resolver: _Resolver, key: Class) -> Order:
     """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
     and their subclasses, return the ancestors depth first, each once.
     """
@@ -78,7 +78,7 @@ def order_of(resolver: Evaluator, key: Class) -> Order:
     return result
 
 
-def _ancestors(resolver: Evaluator, key: Class) -> list[Class]:
+def _ancestors(resolver: _Resolver, key: Class) -> list[Class]:
     """Yield a class and its ancestors, depth first."""
     found: dict[Class, None] = {}
     rest = [key]
@@ -90,7 +90,7 @@ def _ancestors(resolver: Evaluator, key: Class) -> list[Class]:
     return list(found)
 
 
-def _bases_of(resolver: Evaluator, key: Class) -> Bases:
+def _bases_of(resolver: _Resolver, key: Class) -> Bases:
     """Return the bases of a class. A base that resolves to the class itself is actually another, unknown class."""
     known = resolver.bases.get(key)
     if known is not None:

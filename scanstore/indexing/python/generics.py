@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
-from typing import TYPE_CHECKING
 
 from scanstore.indexing.python.annotations import _CLASSES, _CONTAINERS, _MAPPINGS, _TRANSPARENT, annotation_path
+from scanstore.indexing.python.scopes import MOST_ARGUMENTS, Meanings, NameScope
 
-if TYPE_CHECKING:
-    from scanstore.indexing.python.scopes import Meanings, NameScope
-
-MOST_ARGUMENTS = 3  # of a call that are kept
 DEEPEST = 4  # nested brackets of a parameter's annotation
 #: How type variables are called, for those that are imported.
 _USUAL = re.compile(r"_?[A-Z][A-Z0-9]?|\w*_?T(?:_co|_contra)?|T_\w+")
@@ -54,14 +49,6 @@ def generic_result(node: Function, variables: Variables, meanings: Meanings, sco
     place = int(path[1])
     steps = next(steps for at, steps in variables.values() if at == place)
     return f"${place}{steps}{path[4:]}" if path[2:4] == "()" else None
-
-
-def may_be_generic(path: str, plain: set[str]) -> bool:
-    """Whether the called path may be a function of this kind. The functions of the same file are known."""
-    name = path.rpartition(".")[2]
-    if name[:1].isupper() or path.startswith("builtins.") or path.replace("()", "") in plain:
-        return False
-    return path.partition(":")[0].partition(".")[0] not in sys.stdlib_module_names
 
 
 def _variable(annotation: ast.expr | None, most: int) -> tuple[str, str]:

@@ -8,17 +8,18 @@ states it: by a constructor call, an annotation, or another known name.
 from __future__ import annotations
 
 import ast
+import sys
 from hashlib import blake2b
 from typing import TypeAlias
 
 from scanstore.indexing.facts import BUILTIN_CLASSES, BUILTINS, EXACT, GUESSED, PLAIN_BUILTINS
 from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
-from scanstore.indexing.python.generics import MOST_ARGUMENTS, may_be_generic
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
 LONGEST_TUPLE = 20  # items; longer tuples are data
 DEEPEST = 40  # names that refer to other names; longer chains occur only in generated code
 NESTED = 30  # nested expressions, likewise
+MOST_ARGUMENTS = 3  # of a call, of those that a path keeps
 MOST_RIVALS = 4  # bindings of one imported or defined name
 
 _LITERALS: dict[type, str] = {
@@ -112,6 +113,14 @@ def proven_outside(path: str) -> bool:
     if name.partition(".")[0] in PLAIN_BUILTINS or not called:
         return "[" not in name and "~" not in name
     return name in BUILTIN_CLASSES and steps.startswith(".") and not any(mark in steps for mark in "([~")
+
+
+def _may_be_generic(path: str, plain: set[str]) -> bool:
+    """Whether the result of the called path may have the type of an argument. The functions of the same file are known."""
+    name = path.rpartition(".")[2]
+    if name[:1].isupper() or path.startswith("builtins.") or path.replace("()", "") in plain:
+        return False
+    return path.partition(":")[0].partition(".")[0] not in sys.stdlib_module_names
 
 
 class Meanings:
@@ -218,7 +227,7 @@ class Meanings:
         path = root
         for place in range(len(steps) - 1, -1, -1):
             paths: list[str] = []
-            if place in given and may_be_generic(path, self.plain):
+            if place in given and _may_be_generic(path, self.plain):
                 for argument in given[place].args[:MOST_ARGUMENTS]:
                     known = None if isinstance(argument, ast.Starred) else self.spell(argument, scope)
                     paths.append("" if known is None or known.startswith(("?", "@", "builtins.")) else known)
