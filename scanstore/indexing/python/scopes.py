@@ -116,7 +116,7 @@ def proven_outside(path: str) -> bool:
 
 
 def _may_be_generic(path: str, plain: set[str]) -> bool:
-    """Whether the result of the called path may have the type of an argument. The functions of the same file are known."""
+    """Whether the result of the called path may have the type of an argument; known for functions of this file."""
     name = path.rpartition(".")[2]
     if name[:1].isupper() or path.startswith("builtins.") or path.replace("()", "") in plain:
         return False
