@@ -51,7 +51,7 @@ PLAIN_BUILTINS = frozenset(
 #: The other builtin classes, and the type of a lambda. A ``type(x)`` or ``super()`` may be a class of the tree.
 BUILTIN_CLASSES = frozenset(n for n in dir(builtins) if isinstance(getattr(builtins, n), type)).union(
     ("function",)
-) - PLAIN_BUILTINS - {"type", "super"}
+) - PLAIN_BUILTINS - {"type", "super", "object"}
 #: The largest number of a line.
 LARGEST_LINE = 2**31
 

@@ -372,6 +372,8 @@ class Resolver:
             if line[2] is None:
                 return ("v", module, qual), False, guessed
             value, _, unsure = self.evaluate(line[2]) if line[2][0] != "@" else (None, False, False)
+            if value is None and line[2].endswith(".TypeVar()"):
+                return UNKNOWN
             return (value if value is not None else ("v", module, qual)), False, guessed or unsure
         return self.typed(line[2], module, qual, receiver), False, guessed
 
@@ -479,6 +481,8 @@ class Resolver:
         if value is not None and value[0] in "*%":
             found: Value = value[1]
             return found
+        if value is not None and value[0] == "c":  # a generic class with its parameter
+            return value
         if value is not None and value[0] == "i":
             return self.result_of(value, "__getitem__")
         return PLAIN if value == PLAIN else None

@@ -64,6 +64,9 @@ OUTSIDE = {
     "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(1, 2)": "external",
     "import ext\nclass T(ext.Base):\n    def test(self):\n        self.client.get(1)": "unresolved",
     "from typing import TypeVar\nT = TypeVar('T')\ndef f(x: T):\n    x.append(1)": "unresolved",
+    "def f(x: object):\n    x.go()": "unresolved",
+    "def f(x: Exception):\n    x.go(x.with_traceback())": "unresolved",
+    "def f(x: Exception):\n    x.with_traceback(1)": "external",
     "from star import *\nlist().append(1)": "external",
     "from star import *\nstr().strip().upper()": "external",
     "from star import *\nmax([]).append()": "unresolved",
@@ -256,6 +259,10 @@ def test_metaclasses_and_partial(main: str) -> None:
 
 
 GENERIC = {
+    "V = TypeVar('V', bound=A)\ndef f(x: V, n: type[V]) -> V: ...\ndef g(x: V):\n    x.go()": {"A.go"},
+    "V = TypeVar('V', bound='A')\ndef f(x: V, n: type[V]) -> V: ...\ndef g(n: type[V]):\n    n().go()": {"A.go"},
+    "def f(n: type[T]):\n    n()": {"unresolved"},
+    "class Box(A, Generic[T]): ...\nBox[int]().go()": {"A.go"},
     "def ident(x: T) -> T: ...\nident(A()).go()": {"A.go"},
     "def ident(x: 'T') -> 'T': ...\nident(A()).go()": {"A.go"},
     "def ident(x: T | None = None) -> T: ...\na = A()\nident(a).go()": {"A.go"},
@@ -281,6 +288,6 @@ GENERIC = {
 @pytest.mark.parametrize("main", GENERIC)
 def test_the_result_has_the_type_of_an_argument(main: str) -> None:
     text = "from typing import *\nT = TypeVar('T')\n" + A
-    functions, _, rest = main.rpartition("...\n")
+    functions, _, rest = main.rpartition("...\n") if "->" in main else ("", "", main)
     for found in (called(text + main), called("from lib import *\n" + rest, lib=text + functions + "...\n")):
         assert {name.removeprefix("main.").removeprefix("lib.") for name in found} == GENERIC[main]

@@ -8,6 +8,7 @@ states it: by a constructor call, an annotation, or another known name.
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 from hashlib import blake2b
 from typing import TypeAlias
@@ -112,7 +113,8 @@ def proven_outside(path: str) -> bool:
     name, called, steps = path.removeprefix("builtins.").partition("()")
     if name.partition(".")[0] in PLAIN_BUILTINS or not called:
         return "[" not in name and "~" not in name
-    return name in BUILTIN_CLASSES and steps.startswith(".") and not any(mark in steps for mark in "([~")
+    attribute = steps[1:]  # one that a subclass in the tree adds is not outside
+    return name in BUILTIN_CLASSES and hasattr(getattr(builtins, name, object), attribute)
 
 
 def _may_be_generic(path: str, plain: set[str]) -> bool:
@@ -184,6 +186,12 @@ class Meanings:
                     if self.spell(node.func, scope) == f"functools:.{tail}":  # it is called like its first argument
                         node = node.args[0]
                         continue
+                if tail == "TypeVar":  # a value of its type has the type of its bound
+                    bound = next((keyword.value for keyword in node.keywords if keyword.arg == "bound"), None)
+                    above = self.annotation(bound, scope) if bound is not None else None
+                    if above and above.endswith("()"):
+                        root = above[:-2]
+                        break
                 if tail[:1].islower() and any(type(arg) is not ast.Constant for arg in node.args):
                     given[len(steps)] = node
                 steps.append("()")
