@@ -325,6 +325,8 @@ class Resolver:
         if kind == "%":
             if name in _VALUE_METHODS:
                 return ("k", value[1]), False, False
+            if name == "items":
+                return ("k", ("*", ("t", (None, value[1])))), False, False
             return (("k", ("*", value[1])) if name == "values" else INHERITED), False, False
         if kind == "w":
             inner = value[1]

@@ -295,6 +295,7 @@ class _Reader:
     ) -> None:
         inner = scope.closure()
         inner.transparent = True
+        self.meanings.inner[node] = inner
         inside: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         for place, part in enumerate(node.generators):
             inside += part.ifs

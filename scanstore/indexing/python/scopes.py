@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from scanstore.indexing.facts import BUILTIN_CLASSES, BUILTINS, EXACT, GUESSED, PLAIN_BUILTINS
 from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
+from scanstore.indexing.python.containers import PASSING, literal_path, one_path, passed_on
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
 LONGEST_TUPLE = 20  # items; longer tuples are data
@@ -137,6 +138,7 @@ class Meanings:
         self.me: str | None = None  # what ``@`` stands for: an instance of the class around the current method
         self.firm: dict[str, int] = {}  # how often the module defines or imports a name without a condition
         self.plain: set[str] = set()  # the functions of this file whose result depends on no argument
+        self.inner: dict[ast.AST, NameScope] = {}  # the scopes of comprehensions
         self.depth = 0
         self.nested = 0
 
@@ -181,6 +183,10 @@ class Meanings:
                     root = self.spell(node.args[0], scope) if self.home("type", scope) is None else None
                     root = root + ".__class__" if root else None
                     break
+                if type(node.func) is ast.Name and node.func.id in PASSING and self.home(node.func.id, scope) is None:
+                    root = passed_on(node.func.id, node, lambda part: self.spell(part, scope), self.together)
+                    if root is not None:
+                        break
                 tail = node.func.attr if type(node.func) is ast.Attribute else getattr(node.func, "id", "")
                 if tail in ("partial", "partialmethod") and node.args:
                     if self.spell(node.func, scope) == f"functools:.{tail}":  # it is called like its first argument
@@ -207,14 +213,21 @@ class Meanings:
                 node = node.value
             elif isinstance(node, (ast.IfExp, ast.BoolOp)):
                 options = [node.body, node.orelse] if isinstance(node, ast.IfExp) else node.values
-                found = {p for p in (self.spell(o, scope) for o in options if type(o) is not ast.Constant) if p}
-                root = found.pop() if len(found) == 1 else None
+                root = one_path(options, lambda part: self.spell(part, scope), self.together)
                 break
             elif isinstance(node, ast.Tuple) and 0 < len(node.elts) < LONGEST_TUPLE:
                 root = self.tuple_of(node.elts, scope)
                 break
             elif type(node) in _LITERALS:
-                root = "builtins." + _LITERALS[type(node)] + "()"
+                known: str | None = None
+                if isinstance(node, (ast.List, ast.Set, ast.Dict)):
+                    known = literal_path(node, lambda part: self.spell(part, scope), self.together)
+                elif isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp)) and node in self.inner:
+                    known = self.comprehension(node)
+                root = known or "builtins." + _LITERALS[type(node)] + "()"
+                break
+            elif isinstance(node, ast.GeneratorExp) and node in self.inner:
+                root = self.comprehension(node)
                 break
             elif isinstance(node, ast.Constant) and node.value is not None and node.value is not ...:
                 root = f"builtins.{type(node.value).__name__}()"
@@ -249,6 +262,14 @@ class Meanings:
         if any(isinstance(item, ast.Starred) for item in items) or not any(paths):
             return "builtins.tuple()"
         return self.together("t", [path or "" for path in paths])
+
+    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> str | None:
+        """Return the path of what a comprehension gives."""
+        inner = self.inner[node]
+        path = self.spell(node.value if isinstance(node, ast.DictComp) else node.elt, inner)
+        if path is None or path.startswith(("builtins.", "?", "@")):
+            return None
+        return path + ("%" if isinstance(node, ast.DictComp) else "*")
 
     def super_path(self, scope: NameScope) -> str | None:
         owner = scope.class_scope
