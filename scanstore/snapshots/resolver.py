@@ -365,6 +365,9 @@ class Resolver:
             return self.evaluate(line[2])
         if kind == "u" and not follow:
             return union_found(map(self.not_followed, line[2]))
+        if kind == "k":
+            instance = self.evaluate(line[2][0])[0]
+            return (("k", instance) if instance is not None else None), False, False
         if kind in ("t", "u"):
             values = [self.evaluate(path)[0] if path else None for path in line[2]]
             return (("t", tuple(values)) if kind == "t" else union(values)), False, False

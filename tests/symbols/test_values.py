@@ -25,6 +25,10 @@ VALUES = {
     "def f(xs: list[A]):\n    for a in filter(None, xs):\n        a.go()": {"A.go"},
     "def f(d: dict[str, A]):\n    for k, a in d.items():\n        a.go()": {"A.go"},
     "def f(d: dict[str, list[A]]):\n    d['a'][0].go()": {"A.go"},
+    "def f(xs: list[A]):\n    for a in xs[1:]:\n        a.go()": {"A.go"},
+    "from typing import Union\nAB = Union[A, B]\ndef f(x: AB):\n    x.go()": {"A.go", "B.go"},
+    "AB = A | B\ndef f(x: AB):\n    x.go()": {"A.go", "B.go"},
+    "from typing import Union\nAB = Union[A, 'AB']\ndef f(x: AB):\n    x.go()": {"A.go"},
     "[1, 2][0].go()": set(),
     "def f(y):\n    [y][0].go()": set(),
 }

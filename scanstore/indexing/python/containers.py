@@ -65,3 +65,19 @@ def passed_on(name: str, node: ast.Call, spell: _Spell, together: _Together) -> 
 
 #: The builtins that :func:`passed_on` knows.
 PASSING = _SAME_ITEMS | {"enumerate", "zip", "next", "filter"}
+
+
+def is_alias(node: object) -> bool:
+    """Whether an assigned expression is a union of types, as in ``Number = Union[Whole, Part]``."""
+    if isinstance(node, ast.Subscript):
+        head = node.value
+        return (head.id if isinstance(head, ast.Name) else getattr(head, "attr", "")) in ("Union", "Optional")
+    while isinstance(node, ast.BinOp) and type(node.op) is ast.BitOr:
+        right = node.right
+        name = right.id if isinstance(right, ast.Name) else right.attr if isinstance(right, ast.Attribute) else ""
+        if not name[:1].isupper() and not (isinstance(right, ast.Constant) and right.value is None):
+            return False
+        node = node.left
+        if isinstance(node, ast.Name):
+            return node.id[:1].isupper()
+    return False

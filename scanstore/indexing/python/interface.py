@@ -9,6 +9,7 @@ The interface maps qualified names to entries, which :mod:`scanstore.snapshots.r
 ``i`` an import: -1, and the path of the target
 ``a`` an attribute that only instances have, as ``C().name``: -1, and the path of its value
 ``t`` a tuple: -1, and the paths of its items, empty if unknown; its name is no identifier
+``k`` an alias of a type: -1, and the path of an instance; its name is no identifier
 ``u`` a value that is one of several: -1, and their paths; its name is no identifier
 ===== ==============================================================================================================
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from scanstore.indexing.facts import BUILTIN_CLASSES, BUILTINS, EXACT, GUESSED, PLAIN_BUILTINS
 from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
-from scanstore.indexing.python.containers import PASSING, literal_path, one_path, passed_on
+from scanstore.indexing.python.containers import PASSING, is_alias, literal_path, one_path, passed_on
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
 LONGEST_TUPLE = 20  # items; longer tuples are data
@@ -206,6 +206,10 @@ class Meanings:
                 root = self.lookup(node.id, scope)
                 break
             elif isinstance(node, ast.Subscript):
+                if isinstance(node.slice, ast.Slice):  # it keeps the container
+                    node = node.value
+                    steps.append("~*")
+                    continue
                 place = node.slice.value if isinstance(node.slice, ast.Constant) else None
                 steps.append(f"[{place}]" if type(place) is int and 0 <= place < LONGEST_TUPLE else "[]")
                 node = node.value
@@ -238,6 +242,8 @@ class Meanings:
             return None
         if root is None:
             return None
+        if root.startswith("builtins."):
+            steps = [step for step in steps if step != "~*"]
         path = root + "".join(reversed(steps))
         if given and not root.startswith("builtins."):
             path = self.with_arguments(root, steps, given, scope)
@@ -428,6 +434,9 @@ class Meanings:
 
     def bound(self, kind: str, value: object, scope: NameScope) -> str | None:
         if kind == "assign":
+            if is_alias(value):
+                path = self.annotation(value, scope)
+                return path and self.together("k", [path])
             return self.spell(value, scope)
         if kind == "self":
             return self.annotation(value, scope) or None
