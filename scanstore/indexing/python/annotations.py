@@ -22,7 +22,7 @@ DEEPEST = 6  # nested containers; deeper nesting occurs only in generated code
 _SELF = frozenset(("Self",))
 
 
-Several: TypeAlias = Literal["t", "u"]  # a tuple, a union
+Several: TypeAlias = Literal["t", "u", "k"]  # a tuple, a union, an alias of a type
 
 
 def annotation_path(

@@ -7,11 +7,11 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ======== ==================================================================
 ``m:``    the module ``m``
 ``p.a``   attribute ``a`` of what ``p`` means
-``p()``   the result of calling it; an instance, if it is a class
+``p()``   the result of calling it; an instance, if it is a class; ``p(a,b)`` with arguments that may decide about it
 ``p[]``   its item by subscription, ``p[0]`` the item at a place; ``p~`` an item by iteration
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
 ``p&``    a context manager that gives ``p``
-``p^``    ``super()`` as seen from class ``p``
+``p^``    ``super()`` as seen from class ``p``; ``p!`` the class or function of this name, whatever else it holds
 ``?p``    the file cannot tell which of several bindings holds: a guess
 ``*.a``   an attribute ``a`` of something unknown
 ``=p``    ``p`` itself, not what it holds: what an import brings in
@@ -43,10 +43,11 @@ from scanstore.indexing.facts import (
     pack_words,
 )
 from scanstore.indexing.python.interface import describe
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, qualified
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import (
     CHILDREN,
     Source,
+    absolute_module,
     as_written,
     children_of,
     decode,
@@ -66,7 +67,7 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circul
 
 
 class PythonIndexer:
-    name = "python/3"
+    name = "python/4"
     endings = (".py", ".pyi", ".pyw")
 
     def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
@@ -97,6 +98,7 @@ class _Reader:
         self.bases: list[tuple[NameScope, NameScope, ast.ClassDef]] = []
         self.functions: list[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
         self.self_types: dict[tuple[str, str], list[Binding]] = {}
+        self.results: dict[NameScope, list[ast.expr]] = {}  # of functions without a return annotation
         self.interface: dict[str, list[object]] = {}
         self.spans: list[Span] = []
         self.mentions: set[str] = set()
@@ -118,7 +120,7 @@ class _Reader:
         self.calls.sort(key=lambda call: call[2])
         self.reference_bases()
         classes = [inner for inner, _, _ in self.bases]
-        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types)
+        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types, self.results)
         for scope, func, line in self.calls:
             self.reference(scope, func, line)
         reader = UseReader(self.meanings, self.interface, self.self_types, self.strings)
@@ -253,6 +255,14 @@ class _Reader:
             push(node.value)
         self.annotated(node.annotation, push)
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
+        if type(node.value) is Call:
+            target = node.target
+            if type(target) is Name:
+                scope.bind(target.id, "value", node.value, scope)
+            elif type(target) is Attribute and type(target.value) is Name and scope.class_scope is not None:
+                known = self.self_types.get((scope.class_scope.qual, target.attr), ())
+                if known and known[-1][1] is node.annotation:
+                    known.append(("value", node.value, scope))
 
     def annotated(self, annotation: ast.expr | None, push: _Push) -> None:
         """Walk an annotation, quoted or not."""
@@ -285,6 +295,7 @@ class _Reader:
     ) -> None:
         inner = scope.closure()
         inner.transparent = True
+        self.meanings.inner[node] = inner
         inside: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         for place, part in enumerate(node.generators):
             inside += part.ifs
@@ -323,6 +334,12 @@ class _Reader:
                 outer = outer.parent
             scope.foreign[name] = outer
 
+    def on_return(self, node: ast.Return | ast.Yield | ast.YieldFrom, scope: NameScope, push: _Push) -> None:
+        value = node.value
+        if value is not None and type(value) is not Constant:
+            self.results.setdefault(scope, []).append(value if isinstance(node, ast.Return) else node)
+            push(value)
+
     def on_lambda(self, node: ast.Lambda, scope: NameScope, push: _Push) -> None:
         inner = scope.closure()
         arguments = node.args
@@ -352,9 +369,9 @@ class _Reader:
         for alias in node.names:
             top = alias.name.partition(".")[0]
             if alias.asname:
-                scope.bind(alias.asname, "import", alias.name + ":", scope)
+                self.define(alias.asname, "import", alias.name + ":", scope, node)
             else:
-                scope.bind(top, "import", top + ":", scope)
+                self.define(top, "import", top + ":", scope, node)
             written, place = self.strings(alias.name), self.strings(alias.name + ":")
             names = _dump([f"* as {alias.asname}"] if alias.asname else [])
             self.imports.append((node.lineno, written, names, place))
@@ -362,7 +379,7 @@ class _Reader:
 
     def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
-        base = self.absolute(node.level, node.module)
+        base = absolute_module(self.package, node.level, node.module)
         names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
         path = self.strings(base + ":") if base else None
         packed = _dump(names)
@@ -378,20 +395,16 @@ class _Reader:
                 continue
             target = f"{base}:.{alias.name}" if base else None
             if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
-                scope.bind(alias.asname or alias.name, "import", target, scope)
+                self.define(alias.asname or alias.name, "import", target, scope, node)
             shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
             place = self.strings("=" + target) if target else None
             self.references.append((alias.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
 
-    def absolute(self, level: int, module: str | None) -> str | None:
-        """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
-        if level == 0:
-            return module
-        parts = self.package.split(".") if self.package else []
-        if level - 1 > len(parts) or (level > 1 and not parts):
-            return None
-        parts = parts[: len(parts) - (level - 1)]
-        return ".".join([*parts, module] if module else parts) or None
+    def define(self, name: str, kind: str, value: object, scope: NameScope, node: ast.stmt) -> None:
+        """Bind an imported or defined name, and count the bindings of the module that depend on no condition."""
+        scope.bind(name, kind, value, scope)
+        if not node.col_offset:
+            self.meanings.firm[name] = self.meanings.firm.get(name, 0) + 1
 
     def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: NameScope, push: _Push) -> None:
         home = scope.home(node.name)
@@ -411,7 +424,7 @@ class _Reader:
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
         inner = NameScope("function", qual, scope, ordinal)
-        scope.bind(node.name, "def", inner, scope)
+        self.define(node.name, "def", inner, scope, node)
         self.settled.add((home, node.name))
         decorators = {as_written(d) for d in node.decorator_list}
         positional = [*args.posonlyargs, *args.args]
@@ -464,7 +477,7 @@ class _Reader:
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata)
         inner = NameScope("class", qual, scope, ordinal)
-        scope.bind(node.name, "class", inner, scope)
+        self.define(node.name, "class", inner, scope, node)
         self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
         for expr in node.bases:
@@ -516,11 +529,13 @@ class _Reader:
                 path = self.meanings.lookup(func.id, scope)
         else:
             path = self.meanings.spell(func, scope)
+        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
+            if proven_outside(path):
+                self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
+                return
+            path = None
         if path is None and type(func) is ast.Attribute:
             path = "*." + func.attr
-        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
-            self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
-            return
         place = None if path is None else self.strings(path)
         self.references.append((line, scope.ordinal, "call", written, place, None, UNRESOLVED, 0))
 
@@ -538,11 +553,15 @@ class _Reader:
                 row: ReferenceRow
                 if local is not None:
                     row = (line, origin, "inherit", written, None, local[0], *how_sure(local[1]))
-                elif path is not None and path.startswith("builtins.") and not self.meanings.stars:
+                elif path and path.startswith("builtins.") and proven_outside(path) and not self.meanings.stars:
                     row = (line, origin, "inherit", written, None, None, EXTERNAL, 100)
                 else:
                     row = (line, origin, "inherit", written, self.strings(path) if path else None, None, UNRESOLVED, 0)
                 self.references.append(row)
+            for keyword in node.keywords:
+                meta = self.meanings.spell(keyword.value, scope) if keyword.arg == "metaclass" else None
+                if meta and meta != "abc:.ABCMeta":
+                    paths.append("@" + meta)
             decorated = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
             self.interface[inner.qual] = ["c", inner.ordinal, paths, int("dataclass" in decorated)]
 
@@ -564,6 +583,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ast.Global: _Reader.on_global,
     ast.Nonlocal: _Reader.on_nonlocal,
     ast.Lambda: _Reader.on_lambda,
+    ast.Return: _Reader.on_return,
+    ast.Yield: _Reader.on_return,
+    ast.YieldFrom: _Reader.on_return,
     ast.Import: _Reader.on_import,
     ast.ImportFrom: _Reader.on_from,
     ast.FunctionDef: _Reader.on_function,
