@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -31,14 +34,28 @@ TRUSTED = ("exact", "imported", "inherited")
 
 
 class LanguageServer:
-    """A client of ``pyright-langserver`` over pipes, one request at a time."""
+    """A client of ``pyright-langserver`` over pipes, one request at a time.
 
-    def __init__(self, root: Path) -> None:
+    ``python`` is the interpreter whose packages the server may read, ``paths`` are further folders of sources.
+    """
+
+    def __init__(self, root: Path, *, python: str | None = None, paths: Sequence[Path] = ()) -> None:
         self.root = root
+        self.settings = {
+            "diagnosticMode": "openFilesOnly",
+            "indexing": False,
+            "extraPaths": [str(path) for path in paths],
+            "pythonPath": python or sys.executable,
+        }
+        beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        command = shutil.which("pyright-langserver", path=beside)
+        if command is None:
+            raise SystemExit("language_server: pyright is missing; pip install 'pyright[nodejs]'")
         self.process = subprocess.Popen(
-            ["pyright-langserver", "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [command, "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self.last = 0
+        self.opened: set[Path] = set()
         self.request(
             "initialize",
             {
@@ -76,7 +93,7 @@ class LanguageServer:
             if "method" in message and "id" in message:  # the server asks for its settings
                 asked = message["method"] == "workspace/configuration"
                 items = message.get("params", {}).get("items", ()) if asked else ()
-                answer = [{"diagnosticMode": "openFilesOnly", "indexing": False} for _ in items]
+                answer = [self.settings for _ in items]
                 self.send({"id": message["id"], "result": answer or None})
             elif message.get("id") == self.last:
                 return message.get("result")
@@ -85,9 +102,24 @@ class LanguageServer:
         self.send({"method": method, "params": params})
 
     def open(self, path: Path) -> None:
+        self.opened.add(path)
         text = path.read_text(encoding="utf-8")
         document = {"uri": path.as_uri(), "languageId": "python", "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": document})
+
+    def close(self, path: Path) -> None:
+        self.opened.discard(path)
+        self.notify("textDocument/didClose", {"textDocument": {"uri": path.as_uri()}})
+
+    def definitions(self, path: Path, line: int, column: int) -> list[tuple[Path, int, int]]:
+        """Return the file, line and column of each definition of the name at a place; lines count from 1."""
+        position = {"line": line - 1, "character": column}
+        found = self.request("textDocument/definition", {"textDocument": {"uri": path.as_uri()}, "position": position})
+        places = []
+        for each in found or ():
+            start = each["range"]["start"]
+            places.append((Path(unquote(urlsplit(each["uri"]).path)), start["line"] + 1, start["character"]))
+        return places
 
     def references(self, path: Path, line: int, column: int) -> set[tuple[str, int]]:
         """Return the file and line of each reference to the symbol at a place; lines count from 1."""
@@ -164,9 +196,7 @@ def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> C
                 if not in_text(root, texts, place, symbol.name) and symbol.name not in defined.get(place, ())
             }
             rows = [
-                row
-                for each in same[symbol.file_path, symbol.qualified_name]
-                for row in store.symbols.references(each)
+                row for each in same[symbol.file_path, symbol.qualified_name] for row in store.symbols.references(each)
             ]
             trusted = {(r.from_file, r.from_line) for r in rows if r.resolution in TRUSTED}
             score[f"{kind} known"] += len(known)
