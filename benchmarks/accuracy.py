@@ -68,6 +68,7 @@ class Claim:
     target: str | None
     target_file: str | None
     target_line: int | None
+    overrides: frozenset[str] = frozenset()  # the `Class.method` of each class that the target's class derives from
 
 
 @dataclass
@@ -130,6 +131,9 @@ def claims(tree: Path) -> Iterator[Claim]:
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "accuracy.db") as store:
         scan = store.scans.record(tree)
+        bases: dict[str, set[str]] = defaultdict(set)
+        for edge in store.symbols.edges(scan, reference_type="inherit"):
+            bases[edge.from_symbol or ""].add(edge.target or edge.name)
         for edge in store.symbols.edges(scan, reference_type="call"):
             yield Claim(
                 edge.from_file,
@@ -139,7 +143,20 @@ def claims(tree: Path) -> Iterator[Claim]:
                 edge.target,
                 edge.target_file,
                 edge.target_line,
+                overrides(edge.target or "", bases),
             )
+
+
+def overrides(method: str, bases: dict[str, set[str]]) -> frozenset[str]:
+    """Return what a method may override, as `Class.method` without modules."""
+    owner, _, name = method.rpartition(".")
+    found: set[str] = set()
+    waiting = {owner}
+    while waiting:
+        new = bases.get(waiting.pop(), set()) - found
+        found |= new
+        waiting |= new
+    return frozenset(f"{_last(each)}.{name}" for each in found)
 
 
 def is_right(claim: Claim, definitions: Iterable[Definition]) -> bool:
@@ -203,6 +220,8 @@ def _judge(claim: Claim, site: Site) -> bool | None:
     """Tell whether an edge is right; None where it says nothing that could be wrong."""
     if claim.resolution == "unresolved":
         return None
+    if claim.overrides & site.overridable and not is_right(claim, site.targets):
+        return None
     if claim.target_file is None:
         if claim.resolution == "external":
             return None if site.kind == "value" else site.kind == "external"
@@ -263,6 +282,7 @@ class Asking:
         """Return what the server knows about a call, or None if that is not enough to judge it."""
         found: list[Definition] = []
         names: list[Definition] = []  # the variables on the way, which an edge may end at as well
+        methods: set[str] = set()
         outside = values = bare = 0
         waiting = [(file, call.func)]
         asked: set[tuple[Path, int]] = set()
@@ -272,12 +292,13 @@ class Asking:
                 if (path, line) in asked:
                     continue
                 asked.add((path, line))
+                inside = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+                source = self.source(inside)
+                if source is not None and (method := source.callable_at(line, column)) is not None:
+                    methods.add(".".join(method.qualified_name.split(".")[-2:]))
                 if not path.is_relative_to(self.root):
                     outside += 1
-                    continue
-                inside = path.relative_to(self.root).as_posix()
-                source = self.source(inside)
-                if source is None:
+                elif source is None:
                     values += 1
                 elif (definition := source.callable_at(line, column)) is not None:
                     found.append(definition)
@@ -294,7 +315,17 @@ class Asking:
         written = written_name(call.func)
         callee = ", ".join(f"{each.file}:{each.qualified_name}" for each in groups) or kind
         alternatives = tuple((each,) for each in groups)
-        return Site(file, call.lineno, written, kind, _way(call.func), callee, (*groups, *names), alternatives)
+        return Site(
+            file,
+            call.lineno,
+            written,
+            kind,
+            _way(call.func),
+            callee,
+            (*groups, *names),
+            alternatives,
+            frozenset(methods),
+        )
 
     def definitions(self, file: str, name: ast.expr) -> list[tuple[Path, int, int]]:
         """Ask for the definitions of the last name of an expression."""

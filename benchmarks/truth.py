@@ -52,7 +52,8 @@ class Site:
 
     `callee` is the checker's name for it. `targets` are the definitions that are right: the first is the
     callee, the others count as right too (the constructor of a class, say). `via` says how the call is spelt.
-    `alternatives` groups the targets of a call that may go to several, as with a union.
+    `alternatives` groups the targets of a call that may go to several, as with a union. `overridable` has the
+    callees as `Class.method`: an edge to an override of one of them is more precise, and no mistake.
     """
 
     file: str
@@ -63,6 +64,7 @@ class Site:
     callee: str
     targets: tuple[Definition, ...] = ()
     alternatives: tuple[tuple[Definition, ...], ...] = ()
+    overridable: frozenset[str] = frozenset()
 
 
 @dataclass
