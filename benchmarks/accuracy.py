@@ -143,13 +143,13 @@ def claims(tree: Path) -> Iterator[Claim]:
                 edge.target,
                 edge.target_file,
                 edge.target_line,
-                overrides(edge.target or "", bases),
+                overrides(edge.target or "", _last(edge.name), bases),
             )
 
 
-def overrides(method: str, bases: dict[str, set[str]]) -> frozenset[str]:
-    """Return what a method may override, as `Class.method` without modules."""
-    owner, _, name = method.rpartition(".")
+def overrides(method: str, name: str, bases: dict[str, set[str]]) -> frozenset[str]:
+    """Return what a method that is called by a name may override, as `Class.name` without modules."""
+    owner = method.rpartition(".")[0]
     found: set[str] = set()
     waiting = {owner}
     while waiting:

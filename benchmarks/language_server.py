@@ -1,20 +1,23 @@
 """What a language server knows about the uses of symbols: a second judge beside mypy (`truth.py`).
 
-    python benchmarks/language_server.py FOLDER [FOLDER …]     each holds packages
+    python benchmarks/language_server.py FOLDER[:PART] …     each holds packages
 
-Pyright is asked for all references to each class, function, property and module variable of the tree. Its answers are
-held against the references that the store has for the same symbol, by file and line. Two numbers decide:
+The whole FOLDER is recorded. Pyright is asked for all references to each class, function, property and module variable
+below PART. Its answers are held against the references that the store has for the same symbol, by file and line. Two
+numbers decide:
 
 - recall: of the lines that the server names, how many the store has;
 - precision: of the lines that the store has with a trusted resolution, how many the server names.
 
-The server cannot judge names in texts, such as those of ``__all__`` (they count neither way), nor code that it holds
-for unreachable on this platform and version of Python.
+The server cannot judge names in texts, such as those of ``__all__``, nor places where a name is bound again, as these
+are no uses (both count neither way), nor code that it holds for unreachable on this platform and version of Python.
+Variables of classes are asked about as well, but have a line of their own and no part in the two numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import random
@@ -31,6 +34,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 TRUSTED = ("exact", "imported", "inherited")
+KINDS = ("class", "function", "method", "property", "variable")
 
 
 class LanguageServer:
@@ -121,8 +125,8 @@ class LanguageServer:
             places.append((Path(unquote(urlsplit(each["uri"]).path)), start["line"] + 1, start["character"]))
         return places
 
-    def references(self, path: Path, line: int, column: int) -> set[tuple[str, int]]:
-        """Return the file and line of each reference to the symbol at a place; lines count from 1."""
+    def references(self, path: Path, line: int, column: int) -> set[tuple[str, int, int]]:
+        """Return the file, line and column of each reference to the symbol at a place; lines count from 1."""
         found = self.request(
             "textDocument/references",
             {
@@ -135,7 +139,8 @@ class LanguageServer:
         for each in found or ():
             file = Path(unquote(urlsplit(each["uri"]).path))
             if file.is_relative_to(self.root):
-                places.add((file.relative_to(self.root).as_posix(), each["range"]["start"]["line"] + 1))
+                start = each["range"]["start"]
+                places.add((file.relative_to(self.root).as_posix(), start["line"] + 1, start["character"]))
         return places
 
     def stop(self) -> None:
@@ -154,12 +159,27 @@ def names_at(lines: list[str], name: str, start: int) -> tuple[int, int] | None:
     return None
 
 
-def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> Counter[str]:
+def bound_at(path: Path) -> set[tuple[int, int]]:
+    """Return the lines and columns where a file binds a name or an attribute."""
+    places = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            places.add((node.lineno, node.col_offset))
+        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            places.add((node.end_lineno or 0, (node.end_col_offset or 0) - len(node.attr)))
+    return places
+
+
+def measure(
+    root: Path, part: str, *, python: str | None, sample: int, missed: int, wrong: int, seed: int
+) -> Counter[str]:
     from scanstore import Store
 
     score: Counter[str] = Counter()
     rng = random.Random(seed)
-    server = LanguageServer(root)
+    server = LanguageServer(
+        root, python=python, paths=[root / each for each in ("src", "lib") if (root / each).is_dir()]
+    )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "uses.db") as store:
         began = time.perf_counter()
         scan = store.scans.record(root)
@@ -173,7 +193,10 @@ def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> C
             same.setdefault((each.file_path, each.qualified_name), []).append(each.id)
             for line in range(each.start_line, each.start_line + 1):
                 defined.setdefault((each.file_path, line), set()).add(each.name)
-        symbols = list(Symbol.select().where(Symbol.scan == scan, Symbol.symbol_type != "module"))
+        every = Symbol.select().where(Symbol.scan == scan, Symbol.symbol_type != "module")
+        symbols = [each for each in every if each.file_path.startswith(part) and each.file_path.endswith(".py")]
+        classes = {each.qualified_name for each in every if each.symbol_type == "class"}
+        bound: dict[str, set[tuple[int, int]]] = {}
         rng.shuffle(symbols)
         missing: list[str] = []
         false: list[str] = []
@@ -189,29 +212,33 @@ def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> C
             kind = symbol.symbol_type
             if kind in ("method", "function") and any("property" in d for d in metadata.get("decorators", ())):
                 kind = "property"
-            known = server.references(root / symbol.file_path, *place)
-            known = {
-                place
-                for place in known
-                if not in_text(root, texts, place, symbol.name) and symbol.name not in defined.get(place, ())
-            }
+            elif kind == "variable" and symbol.qualified_name.rpartition(".")[0] in classes:
+                kind = "attribute"
+            known = set()
+            for file, line, column in server.references(root / symbol.file_path, *place):
+                if file not in bound:
+                    bound[file] = bound_at(root / file)
+                elsewhere = (line, column) not in bound[file] and symbol.name not in defined.get((file, line), ())
+                if elsewhere and not in_text(root, texts, (file, line), symbol.name):
+                    known.add((file, line))
             rows = [
                 row for each in same[symbol.file_path, symbol.qualified_name] for row in store.symbols.references(each)
             ]
             trusted = {(r.from_file, r.from_line) for r in rows if r.resolution in TRUSTED}
             score[f"{kind} known"] += len(known)
             score[f"{kind} found"] += len(known & trusted)
-            score["trusted"] += len(trusted)
-            score["right"] += len(trusted & known)
-            missing += [f"{f}:{n} {symbol.qualified_name}" for f, n in sorted(known - trusted)]
-            false += [f"{f}:{n} {symbol.qualified_name}" for f, n in sorted(trusted - known)]
+            if kind != "attribute":
+                score["trusted"] += len(trusted)
+                score["right"] += len(trusted & known)
+                false += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(trusted - known)]
+            missing += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(known - trusted)]
     server.stop()
-    known = sum(number for name, number in score.items() if name.endswith("known"))
-    found = sum(number for name, number in score.items() if name.endswith("found"))
+    known = sum(score[f"{kind} known"] for kind in KINDS)
+    found = sum(score[f"{kind} found"] for kind in KINDS)
     print(f"\n{root.name}: {len(symbols)} symbols, recorded in {recorded:.1f} s")
     print(f"  recall {found / max(1, known):.2%} of {known}, precision {score['right'] / max(1, score['trusted']):.2%}")
-    for kind in ("class", "function", "method", "property", "variable"):
-        print(f"    {kind:<9}{score[kind + ' found']:>7} of {score[kind + ' known']:>7}")
+    for kind in (*KINDS, "attribute"):
+        print(f"    {kind:<10}{score[kind + ' found']:>7} of {score[kind + ' known']:>7}")
     for title, places, most in (("missed", missing, missed), ("not known to the server", false, wrong)):
         for place in rng.sample(places, min(most, len(places))):
             file, _, rest = place.partition(":")
@@ -234,7 +261,8 @@ def in_text(root: Path, texts: dict[str, list[str]], place: tuple[str, int], nam
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER[:PART]")
+    parser.add_argument("--python", metavar="PATH", help="the interpreter whose packages the server reads")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="ask about N symbols of each tree")
     parser.add_argument("--missed", type=int, default=0, metavar="N", help="list N missed lines")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="list N lines that the server does not name")
@@ -242,7 +270,16 @@ def main() -> int:
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     for folder in options.folders:
-        measure(folder.resolve(), sample=options.sample, missed=options.missed, wrong=options.wrong, seed=options.seed)
+        name, _, part = folder.partition(":")
+        measure(
+            Path(name).resolve(),
+            part,
+            python=options.python,
+            sample=options.sample,
+            missed=options.missed,
+            wrong=options.wrong,
+            seed=options.seed,
+        )
     return 0
 
 
