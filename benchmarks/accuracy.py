@@ -18,8 +18,9 @@ changed here is the reading of the edges (`claims`), the tables, and the package
 `truth.py`.
 
 With `--server`, the judge is pyright as a language server: it is asked for the definitions of the called name, once a
-call site. The whole FOLDER is recorded, and only call sites below PART are judged. A third number decides as well:
-calls whose target is in the folder, but which the store says go outside of it. The server does not judge
+call site. The Python files of FOLDER are copied and recorded, and only call sites below PART are judged. A third number
+decides as well: calls whose target is in the folder, but which the store says go outside of it. The server does not
+judge
 
 - calls of what has no name, such as `make()()` and `table[key]()`;
 - code that it holds for unreachable on this platform and version of Python;
@@ -45,7 +46,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from language_server import LanguageServer  # noqa: E402
+from language_server import LanguageServer, sources  # noqa: E402
 from truth import Definition, Kind, Site, SourceFile, Truth, collect, module_name, written_name  # noqa: E402
 
 PACKAGES = ("click", "rich", "pathspec", "scanstore")
@@ -446,9 +447,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             if options.server:
                 name, _, part = package.partition(":")
-                tree = Path(name).resolve()
-                paths = [tree / each for each in ("src", "lib") if (tree / each).is_dir()]
-                server = LanguageServer(tree, python=options.python, paths=paths)
+                tree = sources(Path(name), Path(folder))
+                server = LanguageServer(tree, python=options.python)
                 truth = Asking(tree, part, server).truth(options.sites, rng)
                 server.stop()
             else:

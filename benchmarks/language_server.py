@@ -2,9 +2,9 @@
 
     python benchmarks/language_server.py FOLDER[:PART] …     each holds packages
 
-The whole FOLDER is recorded. Pyright is asked for all references to each class, function, property and module variable
-below PART. Its answers are held against the references that the store has for the same symbol, by file and line. Two
-numbers decide:
+The Python files of FOLDER are copied and recorded. Pyright is asked for all references to each class, function, property
+and module variable below PART. Its answers are held against the references that the store has for the same symbol, by
+file and line. Two numbers decide:
 
 - recall: of the lines that the server names, how many the store has;
 - precision: of the lines that the store has with a trusted resolution, how many the server names.
@@ -28,7 +28,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -37,18 +36,30 @@ TRUSTED = ("exact", "imported", "inherited")
 KINDS = ("class", "function", "method", "property", "variable")
 
 
+def sources(folder: Path, into: Path) -> Path:
+    """Copy the Python files of a project, without its settings: they may hide files from the server."""
+    into = into.resolve() / folder.resolve().name
+
+    def not_source(parent: str, names: list[str]) -> list[str]:
+        return [name for name in names if not name.endswith((".py", ".pyi")) and not Path(parent, name).is_dir()]
+
+    shutil.copytree(folder, into, ignore=not_source, symlinks=True)
+    return into
+
+
 class LanguageServer:
     """A client of ``pyright-langserver`` over pipes, one request at a time.
 
-    ``python`` is the interpreter whose packages the server may read, ``paths`` are further folders of sources.
+    ``python`` is the interpreter whose packages the server may read. Files are imported from the root, ``src`` and
+    ``lib``.
     """
 
-    def __init__(self, root: Path, *, python: str | None = None, paths: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, *, python: str | None = None) -> None:
         self.root = root
         self.settings = {
             "diagnosticMode": "openFilesOnly",
             "indexing": False,
-            "extraPaths": [str(path) for path in paths],
+            "extraPaths": [str(root / name) for name in ("src", "lib") if (root / name).is_dir()],
             "pythonPath": python or sys.executable,
         }
         beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -60,6 +71,7 @@ class LanguageServer:
         )
         self.last = 0
         self.opened: set[Path] = set()
+        self.ready = False
         self.request(
             "initialize",
             {
@@ -70,6 +82,11 @@ class LanguageServer:
             },
         )
         self.notify("initialized", {})
+        for _ in range(600):  # an answer before all files are listed lacks some of them
+            self.request("workspace/symbol", {"query": "no_symbol_has_this_name"})
+            if self.ready:
+                break
+            time.sleep(0.1)
 
     def send(self, message: dict[str, object]) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
@@ -101,6 +118,8 @@ class LanguageServer:
                 self.send({"id": message["id"], "result": answer or None})
             elif message.get("id") == self.last:
                 return message.get("result")
+            elif message.get("method") == "window/logMessage":
+                self.ready |= "source file" in message["params"]["message"]
 
     def notify(self, method: str, params: object) -> None:
         self.send({"method": method, "params": params})
@@ -161,8 +180,12 @@ def names_at(lines: list[str], name: str, start: int) -> tuple[int, int] | None:
 
 def bound_at(path: Path) -> set[tuple[int, int]]:
     """Return the lines and columns where a file binds a name or an attribute."""
-    places = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    places: set[tuple[int, int]] = set()
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:
+        return places
+    for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             places.add((node.lineno, node.col_offset))
         elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
@@ -177,10 +200,9 @@ def measure(
 
     score: Counter[str] = Counter()
     rng = random.Random(seed)
-    server = LanguageServer(
-        root, python=python, paths=[root / each for each in ("src", "lib") if (root / each).is_dir()]
-    )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "uses.db") as store:
+        root = sources(root, Path(folder))
+        server = LanguageServer(root, python=python)
         began = time.perf_counter()
         scan = store.scans.record(root)
         recorded = time.perf_counter() - began
@@ -232,7 +254,7 @@ def measure(
                 score["right"] += len(trusted & known)
                 false += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(trusted - known)]
             missing += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(known - trusted)]
-    server.stop()
+        server.stop()
     known = sum(score[f"{kind} known"] for kind in KINDS)
     found = sum(score[f"{kind} found"] for kind in KINDS)
     print(f"\n{root.name}: {len(symbols)} symbols, recorded in {recorded:.1f} s")
