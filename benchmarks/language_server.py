@@ -3,8 +3,8 @@
     python benchmarks/language_server.py FOLDER[:PART] …     each holds packages
 
 The Python files of FOLDER are copied and recorded. Pyright is asked for all references to each class, function,
-property and module variable below PART. Its answers are held against the references that the store has for the same symbol, by
-file and line. Two numbers decide:
+property and module variable below PART. Its answers are held against the references that the store has for the same
+symbol, by file and line. Two numbers decide:
 
 - recall: of the lines that the server names, how many the store has;
 - precision: of the lines that the store has with a trusted resolution, how many the server names.
