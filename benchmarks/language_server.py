@@ -255,17 +255,18 @@ def measure(
                 false += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(trusted - known)]
             missing += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(known - trusted)]
         server.stop()
-    known = sum(score[f"{kind} known"] for kind in KINDS)
-    found = sum(score[f"{kind} found"] for kind in KINDS)
-    print(f"\n{root.name}: {len(symbols)} symbols, recorded in {recorded:.1f} s")
-    print(f"  recall {found / max(1, known):.2%} of {known}, precision {score['right'] / max(1, score['trusted']):.2%}")
-    for kind in (*KINDS, "attribute"):
-        print(f"    {kind:<10}{score[kind + ' found']:>7} of {score[kind + ' known']:>7}")
-    for title, places, most in (("missed", missing, missed), ("not known to the server", false, wrong)):
-        for place in rng.sample(places, min(most, len(places))):
-            file, _, rest = place.partition(":")
-            line = int(rest.split()[0])
-            print(f"  {title} {place}: {texts_of(root, texts, file)[line - 1].strip()[:100]}")
+        known = sum(score[f"{kind} known"] for kind in KINDS)
+        found = sum(score[f"{kind} found"] for kind in KINDS)
+        print(f"\n{root.name}: {len(symbols)} symbols, recorded in {recorded:.1f} s")
+        precision = score["right"] / max(1, score["trusted"])
+        print(f"  recall {found / max(1, known):.2%} of {known}, precision {precision:.2%}")
+        for kind in (*KINDS, "attribute"):
+            print(f"    {kind:<10}{score[kind + ' found']:>7} of {score[kind + ' known']:>7}")
+        for title, places, most in (("missed", missing, missed), ("not known to the server", false, wrong)):
+            for place in rng.sample(places, min(most, len(places))):
+                file, _, rest = place.partition(":")
+                line = int(rest.split()[0])
+                print(f"  {title} {place}: {texts_of(root, texts, file)[line - 1].strip()[:100]}")
     return score
 
 

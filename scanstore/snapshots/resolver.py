@@ -435,7 +435,10 @@ class Resolver:
         else:
             above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
             result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
-        (self.orders if self.settled(key, outer) else self.orders_now)[key] = result
+        settled = self.settled(key, outer)
+        if looped and all(each in self.bases for each in result[0]):
+            settled = True  # the same from each class of the circle, or each would walk around it for all others
+        (self.orders if settled else self.orders_now)[key] = result
         return result
 
     def ancestors(self, key: Class) -> list[Class]:
