@@ -3,15 +3,16 @@
     python benchmarks/language_server.py FOLDER[:PART] …     each holds packages
 
 The Python files of FOLDER are copied and recorded. Pyright is asked for all references to each class, function,
-property and module variable below PART. Its answers are held against the references that the store has for the same
-symbol, by file and line. Two numbers decide:
+property and module variable below PART, of which those below PART count. Its answers are held against the references
+that the store has for the same symbol, by file and line. Two numbers decide:
 
 - recall: of the lines that the server names, how many the store has;
 - precision: of the lines that the store has with a trusted resolution, how many the server names.
 
-The server cannot judge names in texts, such as those of ``__all__``, nor places where a name is bound again, as these
-are no uses (both count neither way), nor code that it holds for unreachable on this platform and version of Python.
-Variables of classes are asked about as well, but have a line of their own and no part in the two numbers.
+The server cannot judge names in texts, such as those of ``__all__``, places where a name is bound again, as these are
+no uses, and calls that do not name the method, such as those of ``__call__``: they count neither way. Nor can it judge
+code that it holds for unreachable on this platform and version of Python. Variables of classes are asked about as well,
+but have a line of their own and no part in the two numbers.
 """
 
 from __future__ import annotations
@@ -37,21 +38,22 @@ KINDS = ("class", "function", "method", "property", "variable")
 
 
 def sources(folder: Path, into: Path) -> Path:
-    """Copy the Python files of a project, without its settings: they may hide files from the server."""
+    """Copy the Python files of a project without its settings, which may hide files from the server."""
     into = into.resolve() / folder.resolve().name
 
     def not_source(parent: str, names: list[str]) -> list[str]:
         return [name for name in names if not name.endswith((".py", ".pyi")) and not Path(parent, name).is_dir()]
 
     shutil.copytree(folder, into, ignore=not_source, symlinks=True)
+    paths = [name for name in ("src", "lib") if (into / name).is_dir()]
+    (into / "pyrightconfig.json").write_text(json.dumps({"extraPaths": paths}))
     return into
 
 
 class LanguageServer:
     """A client of ``pyright-langserver`` over pipes, one request at a time.
 
-    ``python`` is the interpreter whose packages the server may read. Files are imported from the root, ``src`` and
-    ``lib``.
+    ``python`` is the interpreter whose packages the server may read.
     """
 
     def __init__(self, root: Path, *, python: str | None = None) -> None:
@@ -59,7 +61,6 @@ class LanguageServer:
         self.settings = {
             "diagnosticMode": "openFilesOnly",
             "indexing": False,
-            "extraPaths": [str(root / name) for name in ("src", "lib") if (root / name).is_dir()],
             "pythonPath": python or sys.executable,
         }
         beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -238,6 +239,8 @@ def measure(
                 kind = "attribute"
             known = set()
             for file, line, column in server.references(root / symbol.file_path, *place):
+                if not file.startswith(part):
+                    continue
                 if file not in bound:
                     bound[file] = bound_at(root / file)
                 elsewhere = (line, column) not in bound[file] and symbol.name not in defined.get((file, line), ())
@@ -246,10 +249,12 @@ def measure(
             rows = [
                 row for each in same[symbol.file_path, symbol.qualified_name] for row in store.symbols.references(each)
             ]
-            trusted = {(r.from_file, r.from_line) for r in rows if r.resolution in TRUSTED}
+            trusted = {
+                (r.from_file, r.from_line) for r in rows if r.resolution in TRUSTED and r.from_file.startswith(part)
+            }
             score[f"{kind} known"] += len(known)
             score[f"{kind} found"] += len(known & trusted)
-            if kind != "attribute":
+            if kind != "attribute" and not symbol.name.startswith("__"):
                 score["trusted"] += len(trusted)
                 score["right"] += len(trusted & known)
                 false += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(trusted - known)]
