@@ -74,7 +74,10 @@ def order_of(resolver: _Resolver, key: Class) -> Order:
     else:
         above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
         result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
-    (resolver.orders if resolver.settled(key, outer) else resolver.orders_now)[key] = result
+    settled = resolver.settled(key, outer)
+    if looped and all(each in resolver.bases for each in result[0]):
+        settled = True  # the same from each class of the circle, or each would walk around it for all others
+    (resolver.orders if settled else resolver.orders_now)[key] = result
     return result
 
 

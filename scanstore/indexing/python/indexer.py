@@ -67,7 +67,7 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circul
 
 
 class PythonIndexer:
-    name = "python/4"
+    name = "python/3"
     endings = (".py", ".pyi", ".pyw")
 
     def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
