@@ -42,6 +42,7 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
+from scanstore.indexing.python.annotations import type_checking
 from scanstore.indexing.python.interface import describe
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, qualified
 from scanstore.indexing.python.source import (
@@ -110,7 +111,9 @@ class _Reader:
     def facts(self) -> FileFacts:
         short = self.module.rpartition(".")[2]
         doc = ast.get_docstring(self.tree) if self.tree.body else None
-        metadata = {"docstring": doc} if doc else None
+        metadata: dict[str, object] = {"docstring": doc} if doc else {}
+        if ranges := type_checking(self.tree):
+            metadata["type_checking"] = ranges
         self.symbol(short, self.module, "module", 1, max(len(self.source.lines), 1), metadata)
         self.body(self.tree.body, self.top)
         while self.pending:
