@@ -46,7 +46,7 @@ RULES = (
     FrameworkRule("cmd.Cmd", "do_* help_* complete_* default emptyline precmd postcmd preloop postloop", "*Cmd"),
     FrameworkRule("logging", "emit format filter handle", "*Handler *Formatter *Filter *Adapter"),
     FrameworkRule("json", "default", "*Encoder"),
-    FrameworkRule("argparse", "add_argument format_* error", "*Formatter *Parser *Action"),
+    FrameworkRule("argparse", "format_* error", "*Formatter *Parser *Action"),
     FrameworkRule("classes that frameworks look up by name", "Meta Config Media Params", kinds="class"),
     FrameworkRule("pydantic", "model_config model_post_init"),
     FrameworkRule("forms and models of Django", "clean_* validate_* get_*_display", "*Form *Serializer *Model",

@@ -57,7 +57,7 @@ SELECT s.version_id, s.ordinal, s.start_line, s.metadata ->> '$.decorators'
   CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
  WHERE s.metadata LIKE '%.register%'
 """
-# What the uses on these lines mean, if it is a dispatching function: ?1 a JSON array of [version, line, name].
+# Dispatching functions of these names above these lines: ?1 a JSON array of [version, line, name, ordinal].
 DISPATCHERS = """
 SELECT w.value ->> 0, w.value ->> 3, s.version_id, s.ordinal
   FROM json_each(?1) AS w
@@ -308,12 +308,16 @@ class ReferenceSearch:
             yield node, Way(distance, not unsure, kind, source, line, number)
 
     def _peers(self, nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
-        """Return pairs of a node that counts as the same symbol, and the given node."""
-        found = [((v, peer), (v, n)) for v, n, peer in self.graph.db.execute_sql(PEERS, (packed(nodes),)).fetchall()]
-        return [*found, *dispatchers(self.graph, nodes)] if self.sql == INCOMING else found
+        return same_symbol(self.graph, nodes, dispatched=self.sql == INCOMING)
 
 
-def dispatchers(graph: Graph, nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
+def same_symbol(graph: Graph, nodes: Sequence[Node], *, dispatched: bool = True) -> list[tuple[Node, Node]]:
+    """Return pairs of a node that counts as the same symbol, and the given node."""
+    found = [((v, peer), (v, n)) for v, n, peer in graph.db.execute_sql(PEERS, (packed(nodes),)).fetchall()]
+    return [*found, *_dispatchers(graph, nodes)] if dispatched else found
+
+
+def _dispatchers(graph: Graph, nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
     """Return pairs of a dispatching function of the same file and a function that is registered with it."""
     asked = []
     for v, n, line, decorators in graph.db.execute_sql(REGISTERED, (packed(nodes),)).fetchall():

@@ -17,7 +17,7 @@ from scanstore.db.domain import List, long, reads
 from scanstore.db.pagination import check_window, listed, windowed
 from scanstore.db.rows import Rows
 from scanstore.db.values import format_time, pack_hash, utcnow
-from scanstore.db.view_keys import split
+from scanstore.db.view_keys import join, split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.indexing.facts import REFERENCE_TYPES
 from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
@@ -41,6 +41,7 @@ from scanstore.symbols.graph import (
     Graph,
 )
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
+from scanstore.symbols.reach import same_symbol
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
@@ -241,13 +242,23 @@ class Symbols(Following):
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[SymbolReference]:
-        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
+        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses.
+
+        Several definitions of one name in a file count as one symbol, such as the signatures of an overloaded function.
+        """
         check_window(limit, offset)
         kind = SymbolReference.reference_type.db_value(reference_type)
         row, version, graph = self._at(symbol, scan, target)
+        file_id, ordinal = split(row.id)
+        group = [(version, ordinal), *(node for node, _ in same_symbol(graph, [(version, ordinal)]))]
+        everything = {
+            reference.id: reference
+            for _, each in sorted(group, reverse=True)
+            for reference in SymbolReference.raw(graph.references(), join(file_id, each), version, each)
+        }
         found = [
             reference
-            for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
+            for reference in everything.values()
             if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
         ]
         found.sort(key=lambda r: (r.from_file, r.from_line, r.id))
