@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from scanstore.db.arguments import check_list
 from scanstore.db.domain import Domain, reads
 from scanstore.db.pagination import check_window, windowed
 from scanstore.db.rows import Rows
@@ -56,7 +57,7 @@ class Following(Domain):
     ) -> Rows[Reached]:
         check_depth(depth)
         check_window(limit, offset)
-        matcher = None if file is None else patterns("file", file)
+        matcher = _matcher(file)
         row, version, graph = self._at(symbol, *where)
         search = ReferenceSearch(
             graph, question.sql, question.kinds, guesses=guesses, constructors=question.wide, heads=question.wide,
@@ -188,10 +189,16 @@ class Following(Domain):
         """
         check_depth(depth)
         check_window(limit, offset)
-        matcher = None if file is None else patterns("file", file)
+        matcher = _matcher(file)
         row, version, graph = self._at(symbol, scan, target)
         found = reaching_tests(graph, (version, split(row.id)[1]), depth=depth, guesses=guesses)
         return Rows(windowed(in_files(found, matcher), limit, offset), ReachingTest)
+
+
+def _matcher(file: str | Iterable[str] | None) -> GitIgnoreSpec | None:
+    if file is None:
+        return None
+    return patterns("file", [file] if isinstance(file, str) else check_list(file, "file"))
 
 
 def in_files(rows: list[_R], matcher: GitIgnoreSpec | None) -> list[_R]:
