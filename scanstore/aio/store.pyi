@@ -384,7 +384,10 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[SymbolReference]:
-        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
+        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses.
+
+        Several definitions of one name in a file count as one symbol, such as the signatures of an overloaded function.
+        """
 
     def edges(
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: ReferenceType | None = None

@@ -131,7 +131,7 @@ def tests_of(symbol: str, depth: int | None, guesses: bool, file: tuple[str, ...
             Column("steps", "distance", right=True),
             Column("name", "qualified_name"),
             Column("trust", lambda row: "" if row.exact else "guessed"),
-            Column("path", lambda row: " -> ".join(row.path)),
+            Column("path", lambda row: " -> ".join(row.path[1:])),  # it begins with the name
         )
         listing(found, columns)
         if not found:

@@ -32,6 +32,9 @@ RULES = (
          "setUp tearDown setUpClass tearDownClass asyncSetUp asyncTearDown setUpTestData setUpModule tearDownModule"
          " setup_method teardown_method setup_class teardown_class setup_function teardown_function setup_module"
          " teardown_module runTest load_tests"),
+    FrameworkRule("results of unittest",
+         "startTest stopTest startTestRun stopTestRun addError addFailure addSuccess addSkip addExpectedFailure"
+         " addUnexpectedSuccess addSubTest addDuration", kinds="method"),
     FrameworkRule("hooks of pytest", "pytest_*", kinds="function method"),
     FrameworkRule("http.server", "do_GET do_POST do_PUT do_DELETE do_HEAD do_PATCH do_OPTIONS do_* log_message",
          "*RequestHandler"),

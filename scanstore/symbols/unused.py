@@ -27,7 +27,7 @@ SELECT f.id, s.version_id, s.ordinal, n.text, q.text, s.symbol_type, s.metadata,
   JOIN file_versions AS v ON v.id = f.version_id AND v.error IS NULL AND v.indexer NOT LIKE '{ctags}%'
   JOIN symbol_facts AS s ON s.version_id = f.version_id
   JOIN names AS n ON n.id = s.name_id JOIN names AS q ON q.id = s.qualified_name_id
- WHERE f.scan_id = {scan} AND s.symbol_type IN ({kinds})
+ WHERE f.scan_id = {scan} AND s.symbol_type IN ({kinds}) AND f.file_path NOT LIKE '%.pyi'
    AND NOT EXISTS (SELECT 1 FROM reference_facts AS r WHERE r.version_id = s.version_id AND r.symbol_ordinal = s.ordinal
                       AND r.from_ordinal IS NOT s.ordinal)
    AND NOT EXISTS (SELECT 1 FROM bindings AS b WHERE b.version_id = s.version_id AND b.ordinal = s.ordinal AND {valid})
@@ -52,6 +52,13 @@ SELECT s.version_id, s.ordinal, q.text, n.text FROM scan_files AS f
   JOIN names AS q ON q.id = s.qualified_name_id
   JOIN names AS n ON n.id = r.name_id
  WHERE f.scan_id = {scan}
+"""
+# Those that are classes: a variable may hold a class from outside the tree.
+REAL = """
+SELECT s.version_id, s.ordinal
+  FROM json_each(?1) AS w
+  CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
+        AND s.symbol_type = 'class'
 """
 # Other definitions of the same name in the same file that are used: ?1 versions and ordinals.
 USED_PEERS = """
@@ -144,6 +151,8 @@ class _Classes:
             if (version, ordinal) not in nodes:
                 nodes.append((version, ordinal))
         self.hierarchy.load(self._bases)
+        bases = {base for found in self.hierarchy.bases.values() for base in found}
+        self._real = set(graph.db.execute_sql(REAL, (packed(sorted(bases)),)).fetchall())
 
     def written(self, place: tuple[int, str]) -> set[str]:
         """Return the names of the base classes of a class, direct or not, as written."""
@@ -156,6 +165,6 @@ class _Classes:
         for each in nodes | self.hierarchy.above(nodes):
             written = self._bases.get(each, ())
             outside = [base for base in written if base.rpartition(".")[2] not in _NEUTRAL]
-            if len(outside) > len(self.hierarchy.bases.get(each, ())):
+            if len(outside) > len(self._real.intersection(self.hierarchy.bases.get(each, ()))):
                 return False
         return True

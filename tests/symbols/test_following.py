@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from scanstore import Store
 from scanstore.cli import main
 from scanstore.errors import InvalidArgument
+from scanstore.symbols.frameworks import RULES
 from scanstore.symbols.reach import LINKS
 
 Record = Callable[[dict[str, str]], Store]
@@ -483,6 +484,90 @@ def test_a_larger_group_that_lazy_imports_make_is_listed_beside_the_smaller(reco
     assert found == [(["a.py", "b.py", "c.py"], "lazy"), (["a.py", "b.py"], "runtime")]
 
 
+# -- unused --------------------------------------------------------------------------------------------------------
+
+FRAMEWORKS = """\
+    import ast
+    import logging
+    import threading
+    import unittest
+    import enum
+    from abc import ABC
+    from http.server import BaseHTTPRequestHandler
+    from mod import Base as Outside
+
+    Alias = logging.Handler
+
+
+    class Visitor(ast.NodeVisitor):
+        def visit_Name(self, node): ...
+
+    class Own:
+        def visit_Name(self, node): ...
+        def dead_one(self): ...
+
+    class Case(unittest.TestCase):
+        def setUp(self): ...
+
+    class Worker(threading.Thread):
+        def run(self): ...
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self): ...
+
+    class Log(Alias):
+        def handleError(self, record): ...
+
+    class Other(Outside):
+        def hook(self): ...
+
+    class Stream:
+        def readable(self): return True
+
+    class Color(enum.Enum):
+        RED = 1
+
+    class Plain(ABC):
+        def dead_two(self): ...
+        def used(self): ...
+
+    class Derived(Plain):
+        def used(self): ...
+        def dead_three(self): ...
+
+    class Form:
+        class Meta: ...
+
+    def pytest_configure(config): ...
+    def by_text(): ...
+    def on_click(): ...
+    def dead_four(): ...
+
+    def go(plain: Plain, own: Own):
+        plain.used()
+        getattr(own, "by_text")()
+
+    for each in (Visitor, Own, Case, Worker, Handler, Log, Other, Stream, Color, Plain, Derived, Form, go): ...
+"""
+
+
+def test_names_that_frameworks_call_are_not_unused(record: Record) -> None:
+    store = record({"f.py": FRAMEWORKS, "stub.pyi": "def declared() -> int: ...\n"})
+    found = store.symbols.unreferenced(symbol_types=["class", "function", "method", "variable"], ignore=["on_*"])
+    assert {row.name for row in found} == {"dead_one", "dead_two", "dead_three", "dead_four"}
+    found = store.symbols.unreferenced(ignore=["f.Own.*", "dead_[tf]*"])
+    assert [row.name for row in found] == ["on_click"]
+    for wrong in (3, [3], [""]):
+        with pytest.raises(InvalidArgument):
+            store.symbols.unreferenced(ignore=wrong)  # type: ignore[arg-type]
+
+
+def test_every_rule_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/symbols.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        assert f"| {rule.why} |" in page, rule.why
+
+
 # -- the commands --------------------------------------------------------------------------------------------------
 
 
@@ -515,7 +600,7 @@ def test_commands_show_lines_overrides_and_files(run: Callable[..., str]) -> Non
 
 def test_the_command_for_tests(run: Callable[..., str]) -> None:
     lines = run("tests-of", "shop.price", "--limit", "1", "--columns", "name,path").splitlines()
-    assert lines == ["tests.test_shop.test_direct\ttests.test_shop.test_direct -> shop.price"]
+    assert lines == ["tests.test_shop.test_direct\tshop.price"]
     assert "no test that was found reaches shop.lonely" in run("tests-of", "shop.lonely")
 
 

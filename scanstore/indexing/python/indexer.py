@@ -54,7 +54,7 @@ from scanstore.indexing.python.source import (
     docstring,
     span,
 )  # fmt: skip
-from scanstore.indexing.python.uses import Use, UseReader, parts_of
+from scanstore.indexing.python.uses import BY_NAME, Use, UseReader, named_in, parts_of
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
@@ -176,8 +176,12 @@ class _Reader:
                 self.calls.append((scope, func, node.lineno))
                 if type(func) is Attribute:
                     push(func.value)
+                    if func.attr in BY_NAME:
+                        self.mentions.update(named_in(node.args))
                 elif type(func) is not Name:
                     push(func)
+                elif func.id in BY_NAME:
+                    self.mentions.update(named_in(node.args))
                 for arg in node.args:
                     if type(arg) is Name:
                         use((scope, arg))
