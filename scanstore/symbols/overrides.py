@@ -114,10 +114,13 @@ class Hierarchy:
         for v, n, name, member in self.graph.db.execute_sql(MEMBERS, (json.dumps(sorted(asked)),)).fetchall():
             members.setdefault(name, {}).setdefault((v, n), []).append((v, member))
         found = {}
+        shared: dict[tuple[Node, str], list[Node]] = {}  # one list for all definitions of a name in a class
         for node, (owner, name) in places.items():
-            defined = members.get(name, {})
-            classes = self._related(owner, related[owner][0], defined.keys() | {owner})
-            found[node] = sorted({m for c in classes if c != owner for m in defined.get(c, ())} - {node})
+            if (owner, name) not in shared:
+                defined = members.get(name, {})
+                classes = self._related(owner, related[owner][0], defined.keys() | {owner})
+                shared[owner, name] = sorted({m for c in classes if c != owner for m in defined.get(c, ())})
+            found[node] = shared[owner, name]
         return {node: others for node, others in found.items() if others}
 
     def _related(self, owner: Node, below: set[Node], definers: set[Node]) -> set[Node]:

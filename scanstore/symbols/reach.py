@@ -44,11 +44,13 @@ SELECT w.value >> 24, w.value & 16777215, c.ordinal
 # Other definitions of the same name in the same file.
 PEERS = """
 SELECT s.version_id, s.ordinal, p.ordinal
-  FROM json_each(?1) AS w
-  CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
+  FROM (SELECT s.version_id, min(s.ordinal) AS ordinal, s.qualified_name_id
+          FROM json_each(?1) AS w
+          CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
+          CROSS JOIN names AS n ON n.id = s.name_id AND n.text <> '_'
+         GROUP BY s.version_id, s.qualified_name_id) AS s
   CROSS JOIN symbol_facts AS p ON p.qualified_name_id = s.qualified_name_id AND p.version_id = s.version_id
         AND p.ordinal <> s.ordinal AND p.symbol_type <> 'module'
-  CROSS JOIN names AS n ON n.id = s.name_id AND n.text <> '_'
 """
 # The decorators of functions that are registered somewhere: `@serialize.register`.
 REGISTERED = """
@@ -238,7 +240,11 @@ class ReferenceSearch:
                     sources.append((v, owner))
         if self.overrides:
             asked = [node for node in frontier if node in self._overridable]
+            done: set[int] = set()
             for node, others in self.hierarchy.overrides(asked).items():
+                if id(others) in done:
+                    continue
+                done.add(id(others))
                 for other in others:
                     if other in self._by:
                         continue

@@ -119,9 +119,11 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str], ignore: Iterable[s
     related = classes.hierarchy.overrides([node for node in inherited if node in found])
     # A method is used if one that it overrides, or that overrides it, is used.
     waiting = [node for node, others in related.items() if any(each not in found for each in others)]
+    done: set[int] = set()
     while waiting:
         node = waiting.pop()
-        if found.pop(node, None) is not None:
+        if found.pop(node, None) is not None and id(related[node]) not in done:
+            done.add(id(related[node]))
             waiting += [each for each in related[node] if each in related]
     # Several definitions of one name in a file are one symbol: the last one.
     last: dict[tuple[int, str], Node] = {}
