@@ -16,6 +16,7 @@ from scanstore.cli.base import (
     basic_options,
     chosen_target,
     common,
+    configuration,
     find_pair,
     find_scan,
     json_lines_option,
@@ -157,7 +158,8 @@ def _facts(
 ) -> Iterator[Fact]:
     yield "where", f"{places(scan)(row.file_path, row.start_line)}-{row.end_line}"
     yield from (("type", row.symbol_type), ("id", f"{row.id} in scan {row.scan_id}"))
-    shown = {"params", "return_type", "decorators", "docstring", "bases", "async", "annotation", "signature"}
+    shown = {"params", "return_type", "decorators", "docstring", "bases", "async", "annotation", "signature",
+             "type_checking"}  # fmt: skip
     for key, value in dict(row.metadata or {}).items():
         if key not in shown:
             yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -251,20 +253,23 @@ def trust(reference: SymbolReference | Edge) -> str:
     "--type", "types", multiple=True, type=click.Choice(TYPES), default=("class", "function", "method"),
     show_default=True, help="Symbols of this type; repeatable.",
 )  # fmt: skip
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Names to leave out, such as 'visit_*'; repeatable.")
 @rows_options(*SYMBOLS)
 @common
-def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
+def unused(types: tuple[SymbolType, ...], ignore: tuple[str, ...], scan: str | None) -> None:
     """List symbols that seem to be unused: a hint, not a proof.
 
-    Symbols of languages whose references are not recorded are left out.
+    Names that frameworks call are left out, and so are those that match an --ignore, or a pattern of `unused-ignore` in
+    the configuration. Symbols of languages whose references are not recorded are left out too.
 
     \b
     Example:
-      scanstore symbols unused --type function
+      scanstore symbols unused --type function --ignore 'on_*'
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.unreferenced(scan=where, symbol_types=types, limit=row_limit())
+        patterns = (*configuration().unused_ignore, *ignore)
+        found = store.symbols.unreferenced(scan=where, symbol_types=types, ignore=patterns, limit=row_limit())
         listing(found, symbol_columns(where))
         message = f"every {' or '.join(types)} of scan {where.id} seems to be used"
         limits(store, where, "references", "" if found else message)

@@ -42,6 +42,8 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
+from scanstore.indexing.python.annotations import type_checking
+from scanstore.indexing.python.binder import Binder
 from scanstore.indexing.python.interface import describe
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import (
@@ -54,7 +56,7 @@ from scanstore.indexing.python.source import (
     docstring,
     span,
 )  # fmt: skip
-from scanstore.indexing.python.uses import Use, UseReader, parts_of
+from scanstore.indexing.python.uses import BY_NAME, Use, UseReader, named_in, parts_of
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
@@ -81,7 +83,7 @@ class PythonIndexer:
         return _Reader(text, tree, module, path.endswith(("__init__.py", "__init__.pyi"))).facts()
 
 
-class _Reader:
+class _Reader(Binder):
     def __init__(self, text: str, tree: ast.Module, module: str, package: bool) -> None:
         self.tree = tree
         self.source = Source(text)
@@ -112,7 +114,9 @@ class _Reader:
     def facts(self) -> FileFacts:
         short = self.module.rpartition(".")[2]
         doc = ast.get_docstring(self.tree) if self.tree.body else None
-        metadata = {"docstring": doc} if doc else None
+        metadata: dict[str, object] = {"docstring": doc} if doc else {}
+        if ranges := type_checking(self.tree):
+            metadata["type_checking"] = ranges
         self.symbol(short, self.module, "module", 1, max(len(self.source.lines), 1), metadata)
         self.body(self.tree.body, self.top)
         while self.pending:
@@ -175,8 +179,12 @@ class _Reader:
                 self.calls.append((scope, func, node.lineno))
                 if type(func) is Attribute:
                     push(func.value)
+                    if func.attr in BY_NAME:
+                        self.mentions.update(named_in(node.args))
                 elif type(func) is not Name:
                     push(func)
+                elif func.id in BY_NAME:
+                    self.mentions.update(named_in(node.args))
                 for arg in node.args:
                     if type(arg) is Name:
                         use((scope, arg))
@@ -272,98 +280,11 @@ class _Reader:
             else:
                 push(part)
 
-    def on_augmented(self, node: ast.AugAssign, scope: NameScope, push: _Push) -> None:
-        push(node.value)
-        if type(node.target) is not ast.Name:
-            push(node.target)
-
-    def on_walrus(self, node: ast.NamedExpr, scope: NameScope, push: _Push) -> None:
-        push(node.value)
-        home: NameScope = scope
-        while home.transparent and home.parent is not None:
-            home = home.parent
-        home.bind(node.target.id, "assign" if home.kind == "function" else "other", node.value, scope)
-
-    def on_for(self, node: ast.For | ast.AsyncFor, scope: NameScope, push: _Push) -> None:
-        for statement in reversed(node.body + node.orelse):
-            push(statement)
-        push(node.iter)
-        self.bind_target(node.target, scope, "iterate", node.iter, push)
-
-    def on_comprehension(
-        self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp, scope: NameScope, push: _Push
-    ) -> None:
-        inner = scope.closure()
-        inner.transparent = True
-        self.meanings.inner[node] = inner
-        inside: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-        for place, part in enumerate(node.generators):
-            inside += part.ifs
-            if place == 0:
-                push(part.iter)
-            else:
-                inside.append(part.iter)
-            self.bind_target(part.target, inner, "iterate", part.iter, inside.append)
-        self.pending.append((inside, inner))
-
-    def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: _Push) -> None:
-        for statement in reversed(node.body):
-            push(statement)
-        kind = "enter" if type(node) is ast.With else "aenter"
-        for item in reversed(node.items):
-            push(item.context_expr)
-            if item.optional_vars is not None:
-                self.bind_target(item.optional_vars, scope, kind, item.context_expr, push)
-
-    def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: _Push) -> None:
-        for statement in reversed(node.body):
-            push(statement)
-        if node.type is not None:
-            push(node.type)
-        if node.name:
-            scope.bind(node.name, "except", node.type, scope)
-
-    def on_global(self, node: ast.Global, scope: NameScope, push: object) -> None:
-        for name in node.names:
-            scope.foreign[name] = self.top
-
-    def on_nonlocal(self, node: ast.Nonlocal, scope: NameScope, push: object) -> None:
-        for name in node.names:
-            outer = scope.parent
-            while outer is not None and (outer.kind != "function" or name not in outer.binds):
-                outer = outer.parent
-            scope.foreign[name] = outer
-
     def on_return(self, node: ast.Return | ast.Yield | ast.YieldFrom, scope: NameScope, push: _Push) -> None:
         value = node.value
         if value is not None and type(value) is not Constant:
             self.results.setdefault(scope, []).append(value if isinstance(node, ast.Return) else node)
             push(value)
-
-    def on_lambda(self, node: ast.Lambda, scope: NameScope, push: _Push) -> None:
-        inner = scope.closure()
-        arguments = node.args
-        for default in [*arguments.defaults, *arguments.kw_defaults]:
-            if default is not None:
-                push(default)
-        for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
-            if arg is not None:
-                inner.bind(arg.arg, "other", None, inner)
-        self.pending.append(([node.body], inner))
-
-    def on_match_name(
-        self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping, scope: NameScope, push: _Push
-    ) -> None:
-        name = node.rest if isinstance(node, ast.MatchMapping) else node.name
-        if name:
-            scope.bind(name, "other", None, scope)
-        for field in ("pattern", "patterns", "keys"):
-            value = getattr(node, field, None)
-            if isinstance(value, list):
-                for item in value:
-                    push(item)
-            elif value is not None:
-                push(value)
 
     def on_import(self, node: ast.Import, scope: NameScope, push: _Push) -> None:
         for alias in node.names:

@@ -15,6 +15,9 @@ from scanstore.indexing.facts import UNRESOLVED, ReferenceRow, Strings
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import as_written
 
+#: Functions that take the names of attributes as texts.
+BY_NAME = frozenset("getattr setattr hasattr delattr attrgetter methodcaller getattr_static patch object".split())
+LONGEST_NAME = 200
 LONGEST_QUOTED = 1000
 DEEPEST = 20  # nested strings in an annotation
 
@@ -122,6 +125,13 @@ class UseReader:
             return None
         ordinal = entry[1]
         return (ordinal, entry[-1] != "?") if isinstance(ordinal, int) else None
+
+
+def named_in(args: Sequence[ast.expr]) -> Iterator[str]:
+    """Yield the names in the texts among arguments: `getattr(x, "name")`, `patch("package.name")`."""
+    for arg in args:
+        if isinstance(arg, ast.Constant) and isinstance(arg.value, str) and len(arg.value) < LONGEST_NAME:
+            yield from (name for name in arg.value.split(".") if name.isidentifier())
 
 
 def parts_of(annotation: ast.expr | None) -> Iterator[ast.expr | str]:
