@@ -160,6 +160,14 @@ def union_found(found: Iterable[Found]) -> Found:
     return union(value for value, _, _ in each), any(f[1] for f in each), any(f[2] for f in each)
 
 
+def leads_nowhere(path: str, found: Found) -> bool:
+    """Whether a path has no value, or only the variable that it names."""
+    value, inherited, guessed = found
+    if inherited or guessed:
+        return False
+    return value is None or value[0] == "v" and f"{value[1]}:.{value[2]}" == path
+
+
 def certainty(value: Value) -> int:
     """Return how much is known about a value, or about the items of a container."""
     while value is not None and value[0] in "*%wk":

@@ -44,6 +44,7 @@ from scanstore.snapshots.interfaces import (
     certainty,
     external_attribute,
     external_result,
+    leads_nowhere,
     union,
     union_found,
 )
@@ -143,8 +144,9 @@ class Resolver:
         """Repeat a call while it has no target in the tree and a path cut in the previous round has a value."""
         rounds = 1
         more = self.learn()
-        if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
+        if not self.orders_now and all(leads_nowhere(each, found) for each, found in self.paths_now.items()):
             self.memo.update(self.paths_now)  # no path in these cycles has a target, in any order of evaluation
+            more = False
         while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
             self.forget_round()
             rounds += 1
