@@ -40,6 +40,16 @@ SHAPES: dict[str, Callable[[int], str]] = {
     "uses of one name in a list": lambda n: "def f(): pass\nx = [" + joined(n, "f") + "]\n",
     "calls of one method": lambda n: A + "a = A()\n" + lines(n, "a.go()"),
     "a variable made of itself": lambda n: "class Q:\n def m(self) -> 'Q': pass\nq = Q()\n" + lines(n, "q = q.m()"),
+    "a local variable made of itself": lambda n: A + "def f(q):\n q = A()\n" + lines(n, " q = q.go()"),
+    "a local variable bound in many branches": lambda n: (
+        A + "def f(x, y):\n if x == 0: y = A()\n" + lines(n, " elif x == {i}: y = A(); y.go()") + " y.go()\n"
+    ),
+    "a local variable bound in many loops": lambda n: (
+        A + "def f(x, y):\n" + lines(n, " for z in x:\n  y.go()\n  y = A() if z else y")
+    ),
+    "many local variables": lambda n: (
+        A + "def f(x):\n" + lines(n, " v{i} = A()") + lines(n, " v{i} = x") + lines(n, " v{i}.go()")
+    ),
     "unions of each other": lambda n: (
         "from typing import Union\n"
         + lines(n, 'A{i} = Union["A{j}", "A{k}", int]')

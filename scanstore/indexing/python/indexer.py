@@ -345,6 +345,7 @@ class _Reader(Binder):
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
         inner = NameScope("function", qual, scope, ordinal)
+        self.meanings.bodies[inner] = node
         self.define(node.name, "def", inner, scope, node)
         self.settled.add((home, node.name))
         decorators = {as_written(d) for d in node.decorator_list}

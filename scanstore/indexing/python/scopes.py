@@ -16,6 +16,7 @@ from typing import TypeAlias
 from scanstore.indexing.facts import BUILTIN_CLASSES, BUILTINS, EXACT, GUESSED, PLAIN_BUILTINS
 from scanstore.indexing.python.annotations import LONGEST_UNION, Several, annotation_path
 from scanstore.indexing.python.containers import PASSING, is_alias, literal_path, one_path, passed_on
+from scanstore.indexing.python.flow import Flow
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
 LONGEST_TUPLE = 20  # items; longer tuples are data
@@ -139,6 +140,8 @@ class Meanings:
         self.firm: dict[str, int] = {}  # how often the module defines or imports a name without a condition
         self.plain: set[str] = set()  # the functions of this file whose result depends on no argument
         self.inner: dict[ast.AST, NameScope] = {}  # the scopes of comprehensions
+        self.bodies: dict[NameScope, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        self.flows: dict[NameScope, Flow] = {}
         self.depth = 0
         self.nested = 0
 
@@ -203,7 +206,7 @@ class Meanings:
                 steps.append("()")
                 node = node.func
             elif isinstance(node, ast.Name):
-                root = self.lookup(node.id, scope)
+                root = self.lookup(node.id, scope) or self.flowing(node, scope)
                 break
             elif isinstance(node, ast.Subscript):
                 if isinstance(node.slice, ast.Slice):  # it keeps the container
@@ -380,6 +383,38 @@ class Meanings:
         home = scope.parent.home(name) if scope.parent is not None else None
         mark = "!" if home is not None and has_rivals(home.binds.get(name, [])) else ""
         return f"{self.here}{scope.qual}{mark}"
+
+    def flowing(self, node: ast.Name, scope: NameScope) -> str | None:
+        """Return the path of a local variable whose bindings disagree, by those that may hold at this place."""
+        home = self.home(node.id, scope)
+        if home is None or len(home.binds[node.id]) < 2 or home not in self.bodies or self.depth >= DEEPEST:
+            return None
+        flow = self.flows.get(home)
+        if flow is None:
+            flow = self.flows[home] = Flow(self.bodies[home], home)
+        paths: dict[str, None] = {}
+        for number in sorted(flow.reaching.get(id(node), ())):
+            if number < 0:
+                return None
+            kind, value, where = flow.bindings[number]
+            if number in flow.active or kind == "assign" and is_none(value):  # made of itself, in a loop
+                continue
+            if number not in flow.paths:
+                self.depth += 1
+                flow.active.add(number)
+                flow.paths[number] = self.bound(kind, value, where)
+                flow.active.remove(number)
+                self.depth -= 1
+            path = flow.paths[number]
+            if path is None:
+                return None
+            paths[path] = None
+        known = list(paths)
+        if len(known) == 1:
+            return known[0]
+        if not known or len(known) > LONGEST_UNION or any(path.startswith(("?", "@", "*")) for path in known):
+            return None
+        return self.together("u", known)
 
     def typed(self, binds: list[Binding]) -> str | None:
         """Return the type in which all bindings of a variable agree, or None."""
