@@ -9,9 +9,12 @@ It is asked only for variables of a function whose bindings disagree, such as ``
 from __future__ import annotations
 
 import ast
-from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from scanstore.indexing.python.source import CHILDREN, children_of
 
 if TYPE_CHECKING:
     from scanstore.indexing.python.scopes import Binding, NameScope
@@ -22,9 +25,19 @@ _TOO_MANY = frozenset((-1,))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+#: What is not looked into.
+_LEAVES = frozenset((*_NESTED, ast.Constant, ast.Name, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom))
+_BINDING = frozenset(
+    (ast.Assign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.With, ast.AsyncWith, ast.ExceptHandler, ast.MatchAs)
+    + (ast.MatchStar, ast.MatchMapping)
+)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _PARAMETERS = frozenset(("param", "params", "kwparams", "self"))
 _OTHERS = frozenset(("def", "class", "import", "annotated"))
+
+_Target = ast.expr | ast.excepthandler | ast.pattern
+_Node = ast.stmt | ast.expr | ast.excepthandler | ast.pattern
+_Place = tuple[int, int]
 
 #: The numbers of the bindings that may hold, by name. None: this place is not reached.
 State = dict[str, frozenset[int]]
@@ -35,52 +48,65 @@ class Flow:
 
     def __init__(self, node: Function, scope: NameScope) -> None:
         self.bindings: list[Binding] = []
+        self.named: list[str] = []  # by the number of a binding
         self.reaching: dict[int, frozenset[int]] = {}  # by the identity of the node of a name
-        self.paths: dict[int, str | None] = {}  # by binding, as far as they are known
+        self.paths: dict[int, str | None] = {}  # by the number of a binding, as far as they are known
+        self.inline: set[int] = set()  # bindings inside expressions, by ``:=``
         self.active: set[int] = set()  # bindings whose paths are being found
-        self.numbers: dict[int, int] = {}  # by the identity of the node that binds
-        self.places: list[tuple[int, int]] = []  # of the bindings
         self.breaks: list[list[State | None]] = []
         self.continues: list[list[State | None]] = []
-        self.names = self._tracked(node, scope)
-        if self.names:
-            start = {name: frozenset((n,)) for n, name in enumerate(self._parameters) if name in self.names}
+        # The names that are read (number None), and the bindings, in the order of the text.
+        self.places: list[tuple[int, int]] = []
+        self.events: list[tuple[ast.AST, int | None]] = []
+        start = self._number(node, scope)
+        if self.events:
             self._block(node.body, start)
 
-    def _tracked(self, node: Function, scope: NameScope) -> frozenset[str]:
-        """Return the names to look at, and number their bindings in the order of the text."""
-        wanted = [
+    def _number(self, node: Function, scope: NameScope) -> State:
+        """Number the bindings of the names to look at. Return what holds at the start of the function."""
+        wanted = {
             name
             for name, binds in scope.binds.items()
             if len(binds) > 1 and not any(kind in _OTHERS for kind, _, _ in binds)
-        ][:MOST_NAMES]
-        found: list[tuple[tuple[int, int], ast.expr | ast.excepthandler | ast.pattern, str, str, object]] = []
+        }
+        read: list[ast.Name] = []
+        bound: list[tuple[_Target, str, str, object]] = []
+        inline: set[int] = set()
         for each in _nodes(node.body):
-            for target, name, kind, value in _bound(each):
-                found.append(((target.lineno, target.col_offset), target, name, kind, value))
-        found.sort(key=lambda item: item[0])
-        counts: dict[str, int] = {}
-        for _, _, name, _, _ in found:
-            counts[name] = counts.get(name, 0) + 1
-        given = [name for name, binds in scope.binds.items() if binds[0][0] in _PARAMETERS]
-        for name in given:
-            counts[name] = counts.get(name, 0) + 1
+            if type(each) is not ast.Name:
+                bound += [item for item in _bound(each) if item[1] in wanted]
+                if type(each) is ast.NamedExpr:
+                    inline.add(id(each.target))
+            elif each.id in wanted and type(each.ctx) is ast.Load:
+                read.append(each)
+        counts = Counter(name for _, name, _, _ in bound)
+        given = [name for name in wanted if scope.binds[name][0][0] in _PARAMETERS]
+        counts.update(given)
         # Otherwise it is also bound elsewhere, such as in a function inside this one.
-        tracked = frozenset(name for name in wanted if counts.get(name) == len(scope.binds[name]))
-        self._parameters = [name for name in given if name in tracked]
-        for name in self._parameters:
-            self.bindings.append(scope.binds[name][0])
-            self.places.append((0, 0))
-        for place, target, name, kind, value in found:
+        tracked = {name for name in sorted(wanted) if counts[name] == len(scope.binds[name])}
+        tracked = {*sorted(tracked)[:MOST_NAMES]}
+        start: State = {}
+        for name in given:
             if name in tracked:
-                self.numbers[id(target)] = len(self.bindings)
-                self.bindings.append((kind, value, scope))
-                self.places.append(place)
-        self._named = dict(enumerate(self._parameters))
-        for _, target, name, _, _ in found:
+                start[name] = self._new(name, scope.binds[name][0])
+        found: list[tuple[_Place, ast.AST, int | None]] = [
+            ((each.lineno, each.col_offset), each, None) for each in read if each.id in tracked
+        ]
+        for target, name, kind, value in sorted(bound, key=lambda item: (item[0].lineno, item[0].col_offset)):
             if name in tracked:
-                self._named[self.numbers[id(target)]] = name
-        return tracked
+                found.append(((target.lineno, target.col_offset), target, len(self.named)))
+                if id(target) in inline:
+                    self.inline.add(len(self.named))
+                self._new(name, (kind, value, scope))
+        found.sort(key=lambda event: event[0])
+        self.places = [place for place, _, _ in found]
+        self.events = [(each, number) for _, each, number in found]
+        return start
+
+    def _new(self, name: str, binding: Binding) -> frozenset[int]:
+        self.bindings.append(binding)
+        self.named.append(name)
+        return frozenset((len(self.named) - 1,))
 
     # -- statements --------------------------------------------------------------------------------------------------
 
@@ -100,20 +126,19 @@ class Flow:
             return self._try(node, state)
         if isinstance(node, (ast.With, ast.AsyncWith)):
             for item in node.items:
-                self._expressions([item], state)
+                self._expressions(item.context_expr, item.optional_vars or item.context_expr, state)
             return self._block(node.body, state)
         if isinstance(node, ast.Match):
-            self._expressions([node.subject], state)
+            self._expressions(node.subject, node.subject, state)
             after: State | None = state
             for case in node.cases:
                 inner = dict(state)
-                self._expressions([case.pattern, *([case.guard] if case.guard else ())], inner)
+                self._expressions(case.pattern, case.guard or case.pattern, inner)
                 after = _joined(after, self._block(case.body, inner))
             return after
         if isinstance(node, _NESTED):
-            self._expressions([*node.decorator_list], state)
             return state
-        self._expressions([node], state)
+        self._expressions(node, node, state)
         if isinstance(node, (ast.Return, ast.Raise)):
             return None
         if isinstance(node, (ast.Break, ast.Continue)):
@@ -127,7 +152,7 @@ class Flow:
         """Follow all branches; ``elif`` is not nested, for chains of any length."""
         after: State | None = None
         while True:
-            self._expressions([node.test], state)
+            self._expressions(node.test, node.test, state)
             after = _joined(after, self._block(node.body, dict(state)))
             if len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If):
                 node = node.orelse[0]
@@ -136,13 +161,13 @@ class Flow:
 
     def _loop(self, node: ast.For | ast.AsyncFor | ast.While, state: State) -> State | None:
         if not isinstance(node, ast.While):
-            self._expressions([node.iter], state)
+            self._expressions(node.iter, node.iter, state)
         before = dict(state)
         state = self._with_all(state, node)
         if isinstance(node, ast.While):
-            self._expressions([node.test], state)
+            self._expressions(node.test, node.test, state)
         else:
-            self._expressions([node.target], state)
+            self._expressions(node.target, node.target, state)
         self.breaks.append([])
         self.continues.append([])
         after = self._block(node.body, state)
@@ -162,8 +187,7 @@ class Flow:
         for handler in node.handlers:
             inner = dict(failed)
             if handler.type is not None:
-                self._expressions([handler.type], inner)
-            self._bind(handler, inner)
+                self._expressions(handler, handler.type, inner)
             after = _joined(after, self._block(handler.body, inner))
         if node.finalbody:
             # It also runs after an error, but what follows it does not.
@@ -185,41 +209,35 @@ class Flow:
             result[name] = _both(result.get(name, frozenset()), numbers)
         return result
 
+    def _range(self, first: _Node, last: _Node) -> range:
+        begin = bisect_left(self.places, (first.lineno, first.col_offset))
+        return range(begin, bisect_left(self.places, (last.end_lineno or last.lineno, last.end_col_offset or 0)))
+
     def _within(self, nodes: Sequence[ast.stmt]) -> dict[str, frozenset[int]]:
+        """Return all bindings inside statements that follow each other, by name."""
         found: dict[str, set[int]] = {}
-        if nodes:
-            first, last = nodes[0], nodes[-1]
-            begin = bisect_left(self.places, (first.lineno, first.col_offset))
-            end = bisect_right(self.places, (last.end_lineno or last.lineno, last.end_col_offset or 0))
-            for number in range(begin, end):
-                found.setdefault(self._named[number], set()).add(number)
+        for place in self._range(nodes[0], nodes[-1]) if nodes else ():
+            number = self.events[place][1]
+            if number is not None:
+                found.setdefault(self.named[number], set()).add(number)
         return {name: frozenset(numbers) for name, numbers in found.items()}
 
     # -- expressions -------------------------------------------------------------------------------------------------
 
-    def _expressions(self, nodes: Collection[ast.AST], state: State) -> None:
-        """Note what holds at each name that is read, then bind those that are bound."""
-        bound: list[ast.AST] = []
-        for node in _nodes(nodes):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                if node.id in self.names:
-                    self.reaching[id(node)] = state.get(node.id, frozenset())
-            elif isinstance(node, ast.NamedExpr):  # what follows in the same expression sees it too
-                self.reaching_after(node, state)
-            elif id(node) in self.numbers:
-                bound.append(node)
-        for node in bound:
-            self._bind(node, state)
-
-    def reaching_after(self, node: ast.NamedExpr, state: State) -> None:
-        number = self.numbers.get(id(node.target))
-        if number is not None:
-            state[node.target.id] = _both(state.get(node.target.id, frozenset()), frozenset((number,)))
-
-    def _bind(self, node: ast.AST, state: State) -> None:
-        number = self.numbers.get(id(node))
-        if number is not None:
-            state[self._named[number]] = frozenset((number,))
+    def _expressions(self, first: _Node, last: _Node, state: State) -> None:
+        """Note what holds at each name that is read, then bind the names that are bound."""
+        bound: list[int] = []
+        for place in self._range(first, last):
+            node, number = self.events[place]
+            if number is not None:
+                bound.append(number)
+                if number in self.inline:  # what follows in the expression may see it
+                    name = self.named[number]
+                    state[name] = _both(state.get(name, frozenset()), frozenset((number,)))
+            elif isinstance(node, ast.Name):
+                self.reaching[id(node)] = state.get(node.id, frozenset())
+        for number in bound:
+            state[self.named[number]] = frozenset((number,))
 
 
 def _both(one: frozenset[int], other: frozenset[int]) -> frozenset[int]:
@@ -239,17 +257,25 @@ def _joined(one: State | None, other: State | None) -> State | None:
     return result
 
 
-def _nodes(nodes: Collection[ast.AST]) -> Iterator[ast.AST]:
-    """Return nodes and all below them in the order of the text, without the bodies of functions and classes."""
-    stack = [*reversed([*nodes])]
+def _nodes(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Return the nodes below statements that may read or bind names, without functions and classes inside."""
+    stack: list[ast.AST] = [*nodes]
     while stack:
         node = stack.pop()
-        yield node
-        if not isinstance(node, _NESTED):
-            stack.extend(reversed([*ast.iter_child_nodes(node)]))
+        kind = type(node)
+        if kind is ast.Name or kind in _BINDING:
+            yield node
+        if kind in _LEAVES:
+            continue
+        for field in CHILDREN.get(kind) or children_of(kind):
+            value = getattr(node, field)
+            if type(value) is list:
+                stack += [item for item in value if item is not None]
+            elif isinstance(value, ast.AST):
+                stack.append(value)
 
 
-def _bound(node: ast.AST) -> Iterator[tuple[ast.expr | ast.excepthandler | ast.pattern, str, str, object]]:
+def _bound(node: ast.AST) -> Iterator[tuple[_Target, str, str, object]]:
     """Return the names that a node binds itself: the binding node, the name, the kind and the value."""
     if isinstance(node, ast.Assign):
         for target in node.targets:

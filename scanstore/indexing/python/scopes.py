@@ -142,6 +142,7 @@ class Meanings:
         self.inner: dict[ast.AST, NameScope] = {}  # the scopes of comprehensions
         self.bodies: dict[NameScope, ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self.flows: dict[NameScope, Flow] = {}
+        self.led: dict[tuple[NameScope, str], bool] = {}  # whether a variable may lead into the tree
         self.depth = 0
         self.nested = 0
 
@@ -389,6 +390,8 @@ class Meanings:
         home = self.home(node.id, scope)
         if home is None or len(home.binds[node.id]) < 2 or home not in self.bodies or self.depth >= DEEPEST:
             return None
+        if not self.worthwhile(node.id, home):
+            return None
         flow = self.flows.get(home)
         if flow is None:
             flow = self.flows[home] = Flow(self.bodies[home], home)
@@ -415,6 +418,15 @@ class Meanings:
         if not known or len(known) > LONGEST_UNION or any(path.startswith(("?", "@", "*")) for path in known):
             return None
         return self.together("u", known)
+
+    def worthwhile(self, name: str, home: NameScope) -> bool:
+        """Whether a binding of a local variable may lead into the tree."""
+        known = self.led.get((home, name))
+        if known is None:
+            self.led[home, name] = False  # a binding made of the variable itself does not count
+            paths = (self.bound(kind, value, where) for kind, value, where in home.binds[name])
+            known = self.led[home, name] = any(path is not None and not path.startswith("builtins.") for path in paths)
+        return known
 
     def typed(self, binds: list[Binding]) -> str | None:
         """Return the type in which all bindings of a variable agree, or None."""
