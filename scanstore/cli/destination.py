@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from scanstore.cli.base import Decorated, Misuse, db_option, is_one_scan, named_target
+from scanstore.cli.base import Decorated, Misuse, db_option, is_one_scan, named_target, store_path
 
 if TYPE_CHECKING:
     from scanstore.store import Store
@@ -45,6 +45,8 @@ def check_ending(file: str | None, writes: str, own: Collection[str], otherwise:
     ending = ".sarif.json" if name.endswith(".sarif.json") else os.path.splitext(name)[1]
     if file is None or ending in own or ending not in _COMMANDS and ending not in _UNKNOWN:
         return
+    if os.path.exists(file) and os.path.exists(store_path()) and os.path.samefile(file, store_path()):
+        return  # which the writing refuses, for a better reason
     if ending in _UNKNOWN:
         remedy = f"no command writes {ending[1:].upper()}: give another ending"
     else:

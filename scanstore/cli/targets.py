@@ -28,7 +28,6 @@ def rename(target: str, new: str) -> None:
     \b
     Example:
       scanstore targets rename /home/me/shop shop
-      scanstore scan /home/me/shop --target shop
     """
     with open_store(write=True) as store:
         old = known_target(store, target)

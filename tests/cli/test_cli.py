@@ -171,7 +171,7 @@ def test_every_command_is_there() -> None:
         "sarif": ("load", "dump"), "targets": ("rename",),
         "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
-                    "importers", "cycles", "unused", "unresolved", "edges", "diff", "graph"),
+                    "importers", "cycles", "tests-of", "unused", "unresolved", "edges", "diff", "graph"),
     }  # fmt: skip
     have = {
         name: tuple(command.commands) if isinstance(command, click.Group) else ()
@@ -545,7 +545,7 @@ def test_following_references(scanned: Run) -> None:
     assert names(scanned("symbols", "subclasses", "Base", "--json")) == [("pkg.core.Child", 1)]
     assert names(scanned("symbols", "bases", "Child", "--json")) == [("pkg.core.Base", 1)]
     line = scanned("symbols", "subclasses", "Base").stdout.split()
-    assert line == ["src/pkg/core.py:6", "1", "class", "pkg.core.Child"]
+    assert line == ["src/pkg/core.py:6", "6", "1", "class", "pkg.core.Child"]
     assert "no class that was found inherits from pkg.core.Child" in one_line(scanned("symbols", "subclasses", "Child"))
 
 
@@ -560,7 +560,7 @@ def test_guesses(run: Run, tmp_path: Path) -> None:
     ask = ("symbols", "callers", "only_here")
     nothing = run(*ask)
     assert nothing.stdout == "" and "--guesses finds some" in one_line(nothing)
-    assert run(*ask, "--guesses").stdout.split() == ["a.py:6", "1", "function", "a.f", "guessed"]
+    assert run(*ask, "--guesses").stdout.split() == ["a.py:6", "7", "1", "function", "a.f", "guessed"]
     assert "guessed" in run("symbols", "refs", "only_here").stdout
     assert run("symbols", "refs", "only_here", "--no-guesses").stdout == ""
 
@@ -578,8 +578,12 @@ def test_imports_of_files(scanned: Run) -> None:
 
 
 def test_questions_about_a_whole_scan(scanned: Run) -> None:
-    assert scanned("symbols", "cycles").stdout == "1\t2\tsrc/pkg/left.py, src/pkg/right.py\n"
-    assert data(scanned("symbols", "cycles", "--json")) == [["pkg/left.py", "pkg/right.py"]]
+    assert scanned("symbols", "cycles").stdout.split("\t") == [
+        "1", "runtime", "2", "src/pkg/left.py, src/pkg/right.py", "src/pkg/right.py:1",
+        "import pkg.left -> src/pkg/left.py\n",
+    ]  # fmt: skip
+    (cycle,) = data(scanned("symbols", "cycles", "--json"))
+    assert cycle["files"] == ["pkg/left.py", "pkg/right.py"] and cycle["kind"] == "runtime"
     assert "pkg.gone" in scanned("symbols", "unresolved").stdout
     assert [row["imported_module"] for row in data(scanned("symbols", "unresolved", "--json"))] == ["pkg.gone"]
     assert "pkg.left.lonely" in scanned("symbols", "unused").stdout
