@@ -5,7 +5,7 @@ then imports the modules of that folder by shorter names: ``from services.x impo
 folder is a *source root*. It is found from how the imports of the tree are spelled: a folder that is in no package, and
 that has a package, folder or module with the first name of the import.
 
-An import is trusted if Python could mean only one file, and every import of that first name in the tree finds its
+An import is trusted if only one file of the tree fits, and every import of that first name in the tree finds its
 module and its attribute below some source root. Otherwise the name may be that of an installed package, or of another
 folder, so the import is a guess: the folder with the fewest parts, then the first by name.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ from scanstore.snapshots.interfaces import Module
 
 #: If more folders have something of the same name, no import of that name is followed.
 MOST_ROOTS = 100
+#: If more modules have the same last name, an import of one of them is at most a guess.
+MOST_PLACES = 1000
 #: What each module has, whether it defines it or not.
 _ATTRIBUTES = frozenset("__doc__ __file__ __loader__ __name__ __package__ __path__ __spec__ __dict__".split())
 _IMPORT = re.compile(r"=?([^:/?=]+):(?:\.(\w+))?")
@@ -49,6 +51,7 @@ class SourceRoots:
         self.folders: set[str] = set()
         self.packages: set[str] = set()
         self.roots: dict[str, list[str]] = {}  # first name -> the folders that have it
+        self.by_stem: dict[str, list[str]] = {}  # last name of a place -> the places with it
         self.inner: set[str] = set()  # folders that are no packages themselves, below a package
         self.renamed: set[str] = set()  # first names of imports that do not spell a module's own name
         self.known: dict[str, FoundModule | None] = {}
@@ -61,7 +64,9 @@ class SourceRoots:
             place, is_package = place_of(path)
             if not place:
                 continue
-            self.files.setdefault(place, name)
+            if place not in self.files:
+                self.files[place] = name
+                self.by_stem.setdefault(place.rpartition(".")[2], []).append(place)
             if is_package:
                 self.packages.add(place)
             folder = place.rpartition(".")[0]
@@ -115,9 +120,17 @@ class SourceRoots:
             return None
         # Python merges folders that are no packages, but a package or a module hides everything else of its name.
         hidden = any(_join(root, top) in self.files for root in roots if root != found[0])
-        several = len(found) > 1 and not only_folders
+        several = len(found) > 1 and not only_folders or self._is_elsewhere(name, roots)
         guessed = several or hidden or found[0] in self.inner or not self.is_trusted(top)
         return FoundModule(name if only_folders else self.files[_join(found[0], name)], guessed)
+
+    def _is_elsewhere(self, name: str, roots: Collection[str]) -> bool:
+        """Whether a package has a module that a script in its folder would import by this name."""
+        places = self.by_stem.get(name.rpartition(".")[2], ())
+        if len(places) > MOST_PLACES:
+            return True
+        end = "." + name
+        return any(place.endswith(end) and place[: -len(end)] not in roots for place in places)
 
     def is_ambiguous(self, name: str) -> bool:
         """Whether too many folders have the first part of this name."""
