@@ -48,6 +48,7 @@ class Tree:
         omit: Sequence[str],
         roots: Sequence[object] = (),
     ) -> None:
+        from scanstore.indexing.entry_points import EntryPointIndexer  # start-up: loads tomllib
         from scanstore.indexing.python.indexer import PythonIndexer  # start-up: loads ast
 
         if not os.fspath(path):
@@ -55,7 +56,11 @@ class Tree:
         self.root = root_name(os.fsdecode(path))
         self.include, self.exclude = list(include), list(exclude)
         self.roots = [_inside(os.fsdecode(path), root) for root in roots]
-        self.indexers: list[tuple[Indexer, bool]] = [*((i, False) for i in indexers), (PythonIndexer(), True)]
+        self.indexers: list[tuple[Indexer, bool]] = [
+            *((i, False) for i in indexers),
+            (PythonIndexer(), True),
+            (EntryPointIndexer(), False),
+        ]
         self.entries = list(
             walk(path, include=include, exclude=exclude, max_size=max_size, omit=[o for o in omit if o != ":memory:"])
         )
@@ -124,7 +129,7 @@ class Tree:
 
     def _indexer(self, path: str) -> tuple[Indexer | None, bool]:
         for indexer, built_in in self.indexers:
-            if path.endswith(tuple(indexer.endings)):
+            if f"/{path}".endswith(tuple(indexer.endings)):
                 return indexer, built_in
         return None, False
 
