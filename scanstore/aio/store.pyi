@@ -132,6 +132,7 @@ from scanstore.symbols.comparison import SymbolDiff
 from scanstore.symbols.cycles import ImportCycle
 from scanstore.symbols.graph import Edge, Reached
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
+from scanstore.symbols.renames import RenamePlace
 from scanstore.symbols.tests_of import ReachingTest
 
 class _AsyncSlot:
@@ -181,6 +182,7 @@ class AsyncStoreScans(AsyncDomain):
         max_size: int | None = 5000000,
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
+        roots: Iterable[str | os.PathLike[str]] = (),
         ctags: str | os.PathLike[str] | BinaryIO | None = None,
         progress: Callable[[int, int, str], object] | None = None,
     ) -> Scan:
@@ -189,8 +191,10 @@ class AsyncStoreScans(AsyncDomain):
         :func:`scanstore.indexing.walk.walk` finds the files; ``include`` and ``exclude`` are patterns in the syntax of
         ``.gitignore``, ``max_size`` is in bytes (None: no limit). Known content is not indexed again. ``target`` is the
         name of the scanned tree (default: the absolute path), ``jobs`` is the number of processes (default: one per
-        core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
-        universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
+        core, fewer for small trees). ``indexers`` take precedence over the built-in ones. ``roots`` are folders
+        of the tree from which its Python modules are named and imported, such as ``api``; folders that the imports of
+        the tree show need not be given. ``ctags`` is a universal-ctags JSON file, or an open file, with symbols of
+        other languages. The file itself is not recorded;
         the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
 
         ``progress`` is called in this thread with the finished files, all files, and the path of the last one. An
@@ -394,6 +398,27 @@ class AsyncSymbols(AsyncDomain):
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses.
 
         Several definitions of one name in a file count as one symbol, such as the signatures of an overloaded function.
+        """
+
+    async def rename_preview(
+        self,
+        symbol: SymbolLike,
+        new_name: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[RenamePlace]:
+        """List the places that a rename of a symbol must change, then those that it may have to change.
+
+        Nothing is changed. The first rows, with ``sure``, are the definitions, also those of overriding methods, and
+        the trusted references that spell the name. The others are guesses, unresolved references with the same last
+        name, base classes outside the tree, and strings, comments and attributes of unknown objects. Text is read from
+        the files of the tree that have not changed since the scan.
+
+        Raises InvalidArgument if the new name is no identifier, a keyword, or used in a scope where it would replace
+        the old one.
         """
 
     def edges(

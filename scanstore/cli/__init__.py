@@ -11,7 +11,7 @@ import os
 
 import click
 
-from scanstore.cli import backup, graph, imports, provision, symbols, transfer, upkeep
+from scanstore.cli import backup, graph, imports, provision, renames, symbols, transfer, upkeep
 from scanstore.cli.analysis import recover
 from scanstore.cli.audits import audits
 from scanstore.cli.base import store_option, verbose_option
@@ -79,7 +79,7 @@ def symbols_group() -> None:
     """Query symbols, references and imports."""
 
 
-for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
+for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS, *renames.COMMANDS):
     symbols_group.add_command(_command)
 for _group in (
     chunks, drafts, findings, sarif, models, llm, library, plans, jobs, schedules, users, sessions, prompts, audits,

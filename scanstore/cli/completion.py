@@ -53,6 +53,7 @@ FINDS: dict[str, candidates.Find] = {
     "models update name": candidates.models, "schedules disable name": candidates.schedules,
     "schedules enable name": candidates.schedules, "schedules remove name": candidates.schedules,
     "symbols find name": candidates.symbols, "symbols graph root": candidates.symbols,
+    "symbols rename old": candidates.symbols,
 }  # fmt: skip
 #: Parameters for which the shell offers files or folders.
 PATHS = {

@@ -76,7 +76,7 @@ def _values(problems: list[str]) -> Iterator[Value]:
     names = " or ".join(project.NAMES)
     where = "" if found.file is None else "above the current folder" if found.above else "in the current folder"
     yield Value("file", found.file, where or f"no {names} with a configuration here or above")
-    for key in ("db", "exclude", "include", "roots", "severities", "gates", "unused-ignore"):
+    for key in ("db", "exclude", "include", "roots", "severities", "gates", "unused-ignore", "source-roots"):
         value = getattr(found, key.replace("-", "_"))
         yield Value(key, list(value) if isinstance(value, tuple) else value, _source(found, key))
 

@@ -54,6 +54,7 @@ class ProjectConfiguration(NamedTuple):
     severities: Mapping[str, Severity] = {}
     gates: tuple[str, ...] = ()
     unused_ignore: tuple[str, ...] = ()
+    source_roots: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
 
@@ -235,7 +236,7 @@ def _word(file: str, key: str, value: object, words: Sequence[str]) -> str:
 
 _CHECKS: dict[str, Callable[[str, str, object], object]] = {
     "db": _db, "exclude": _patterns, "include": _patterns, "roots": _roots, "severities": _severities, "gates": _gates,
-    "unused-ignore": _names,
+    "unused-ignore": _names, "source-roots": _roots,
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from scanstore.cli.output import aligned, count, dim, here, is_quiet, plain_text
 from scanstore.cli.progress import Display, progress
 from scanstore.cli.provenance import target_here
 from scanstore.cli.streams import binary_input
+from scanstore.db.paths import lies_in
 
 if TYPE_CHECKING:
     from scanstore.indexing.languages import Language
@@ -61,6 +62,10 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
     "--ctags", type=click.Path(), metavar="FILE",
     help="Add the symbols of a universal-ctags JSON file; - reads them from standard input.",
 )  # fmt: skip
+@click.option(
+    "--root", "source_roots", multiple=True, metavar="FOLDER",
+    help="Folder of the tree that Python modules are imported from, such as api; repeatable.",
+)  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @basic_options
 @kept("no scan was begun")
@@ -73,12 +78,13 @@ def scan(
     max_size: int | None,
     jobs: int | None,
     ctags: str | None,
+    source_roots: tuple[str, ...],
     verbose: bool,
 ) -> None:
     """Record a snapshot of the tree, or of the one file, at PATH.
 
     Without PATH, each of the configured roots is recorded, and --json prints a list. --include replaces the
-    configured include patterns, and --exclude the configured exclude patterns.
+    configured include patterns, --exclude the configured exclude patterns, and --root the configured source roots.
 
     Only files that changed since earlier scans are read and written. A file that cannot be read or parsed is recorded
     with the reason, and the scan goes on. Creates the store if it is missing.
@@ -105,7 +111,8 @@ def scan(
                 with progress("looking", "files") as display:
                     recorded = store.scans.record(
                         tree, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
-                        ctags=tags, progress=None if display is None else partial(_show, display),
+                        roots=source_roots or _source_roots(tree), ctags=tags,
+                        progress=None if display is None else partial(_show, display),
                     )  # fmt: skip
             except KeyboardInterrupt:
                 begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
@@ -135,6 +142,12 @@ def _roots(target: str | None, ctags: str | None) -> list[str]:
         if value is not None and len(found.roots) > 1:
             raise Misuse(f"{option} is for one tree, and {found.file} has {len(found.roots):,} roots; give PATH")
     return list(found.roots)
+
+
+def _source_roots(tree: str) -> list[str]:
+    """Return the configured source roots in a tree."""
+    top = os.path.realpath(tree)
+    return [root for root in configuration().source_roots if lies_in(root, top) and os.path.isdir(root)]
 
 
 def _patterns(key: Literal["include", "exclude"], given: tuple[str, ...]) -> tuple[str, ...]:

@@ -25,6 +25,10 @@ NameMatch: TypeAlias = Literal["exact", "prefix", "contains"]
 GraphFormat: TypeAlias = Literal["dot", "graphml", "mermaid"]
 GraphDirection: TypeAlias = Literal["callers", "callees", "both"]
 ReachedBy: TypeAlias = Literal["call", "import", "inherit", "use", "constructor", "override", "fixture", "setup"]
+RenameKind: TypeAlias = Literal[
+    "definition", "override", "call", "import", "inherit", "use", "base", "attribute", "keyword", "string", "comment",
+    "text",
+]  # fmt: skip
 CycleKind: TypeAlias = Literal["runtime", "lazy", "typing"]
 
 # The analysis of scans

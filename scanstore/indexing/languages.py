@@ -6,6 +6,7 @@ requires that references were recorded. The indexer of a file decides which fact
 ========================== ======================================================================================
 Python, by the built-in    symbols, references and imports
 ctags                      symbols
+files with entry points    nothing: the references in them are no facts of a language
 an indexer of your own     what it recorded in any file of that language in the scan
 none, or the file failed   nothing
 ========================== ======================================================================================
@@ -22,7 +23,7 @@ from scanstore.indexing.facts import TEXT
 
 OTHER = "other"
 SYMBOLS, REFERENCES, IMPORTS = KINDS = ("symbols", "references", "imports")
-BUILT_IN, CTAGS = "python/", "ctags/"
+BUILT_IN, CTAGS, ENTRY_POINTS = "python/", "ctags/", "entry-points/"
 
 _NAMED = {
     "Ada": "adb ads", "Assembly": "asm s", "C": "c h", "C#": "cs", "C++": "cc cpp cxx hh hpp hxx",
@@ -103,7 +104,7 @@ def coverage(groups: Iterable[FileGroup]) -> list[Language]:
             kinds.update(KINDS)
         elif group.indexer.startswith(CTAGS):
             kinds.add(SYMBOLS)
-        else:
+        elif not group.indexer.startswith(ENTRY_POINTS):  # which are no references of the other files with that ending
             kinds.update(kind for kind, count in zip(KINDS, counts, strict=True) if count)
     rows = []
     for language, (files, indexed, failed, skipped, symbols, references, imports) in found.items():

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -457,7 +457,7 @@ def is_binary(head: bytes) -> bool:
     return True
 
 
-def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
+def module_names(paths: Iterable[str], package: str = "", roots: Iterable[str] = ()) -> dict[str, str]:
     """Map every `.py` and `.pyi` among `paths` to the dotted name it is imported by.
 
     Paths are relative with slashes, as in `Entry.path`; a folder is a package if its `__init__.py` (or `.pyi`) is among
@@ -467,9 +467,15 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
     `package` is the dotted name of the root itself (see `root_package`) and is the prefix of every name. Characters
     that are invalid in identifiers are kept.
 
+    Files below one of ``roots``, folders such as ``api`` or "" for the whole tree, are named from that folder down, and
+    from the innermost one if several contain a file. If two of them have the same name, the earlier root keeps it.
+
     >>> module_names(["src/pkg/__init__.py", "src/pkg/a.py", "tools/run.py"])
     {'src/pkg/__init__.py': 'pkg', 'src/pkg/a.py': 'pkg.a', 'tools/run.py': 'tools.run'}
+    >>> module_names(["api/services/x.py"], roots=["api"])
+    {'api/services/x.py': 'services.x'}
     """
+    rank = {root: place for place, root in reversed(list(enumerate(roots)))}
     split: list[tuple[str, str, str]] = []
     packages: set[str] = set()
     for path in paths:
@@ -512,9 +518,19 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
 
     names: dict[str, str] = {}
     owners: dict[str, tuple[str, str]] = {}
-    split.sort(key=lambda item: (item[2] != "__init__", item[0].count("/"), item[0]))
+    root_of = {folder: _innermost(folder, rank) for _, folder, _ in split} if rank else {}
+
+    def order(item: tuple[str, str, str]) -> tuple[int, bool, int, str]:
+        root = root_of.get(item[1])
+        return len(rank) if root is None else rank[root], item[2] != "__init__", item[0].count("/"), item[0]
+
+    split.sort(key=order)
     for path, folder, name in split:
-        above = (known.get(folder) or named(folder))[0]
+        root = root_of.get(folder)
+        if root is None or (folder == root and name == "__init__"):
+            above = (known.get(folder) or named(folder))[0]
+        else:
+            above = folder[len(root) :].lstrip("/").replace("/", ".")
         if not above:
             names[path] = name
         else:
@@ -522,6 +538,15 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
         if owners.setdefault(names[path], (folder, name)) != (folder, name):
             names[path] = f"{folder}/{name}".replace("/", ".").lstrip(".")
     return names
+
+
+def _innermost(folder: str, roots: Mapping[str, int]) -> str | None:
+    """Return the innermost root that contains a folder."""
+    while folder not in roots:
+        if not folder:
+            return None
+        folder = folder.rpartition("/")[0]
+    return folder
 
 
 def root_package(root: str | os.PathLike[str]) -> str:

@@ -1,8 +1,8 @@
 """Import of the symbols that universal-ctags found into a scan.
 
 The whole file is read and checked before the first write. Tags are added to files that the scan recorded, did not skip,
-and that have no symbols of an indexer. A file keeps its content hash, its chunk and, if it could not be parsed, its
-error.
+and that have no symbols or references of an indexer. A file keeps its content hash, its chunk and, if it could not be
+parsed, its error.
 
 A symbol's text is hashed, so that a diff shows when it changes. The text is read from the file if the file has not
 changed since the scan. If ctags gives no end line, as for Rust and TypeScript, a function or class is assumed to end
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FILE = """
 SELECT f.file_hash, f.version_id, v.line_count, v.error, v.size,
        EXISTS (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = f.version_id)
+       OR EXISTS (SELECT 1 FROM reference_facts AS r WHERE r.version_id = f.version_id)
   FROM scan_files AS f LEFT JOIN file_versions AS v ON v.id = f.version_id
  WHERE f.scan_id = ? AND f.file_path = ?
 """

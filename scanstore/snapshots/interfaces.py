@@ -26,12 +26,13 @@ MOST_MEMBERS = 8  # of a union
 
 
 class Module:
-    """One importable file: its file version and its interface, unpacked when it is first looked at."""
+    """One importable file: its file version, its interface, unpacked when it is first looked at, and its path."""
 
-    __slots__ = ("_names", "_stars", "_text", "packed", "version")
+    __slots__ = ("_names", "_stars", "_text", "packed", "path", "version")
 
-    def __init__(self, version: int, packed: bytes) -> None:
+    def __init__(self, version: int, packed: bytes, path: str = "") -> None:
         self.version = version
+        self.path = path
         self.packed = packed
         self._text: str | None = None
         self._names: dict[str, list[object]] | None = None

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from scanstore.indexing.facts import BUILTINS
 from scanstore.snapshots.interfaces import EXTERNAL, UNKNOWN, Found, Module, Value, builtin, is_external
+from scanstore.snapshots.source_roots import SourceRoots
 
 
 class Evaluator(Protocol):
@@ -14,6 +15,9 @@ class Evaluator(Protocol):
     modules: dict[str, Module]
     packages: set[str]
     cyclic: bool
+
+    @property
+    def roots(self) -> SourceRoots: ...
 
     def evaluate(self, path: str) -> Found: ...
 
@@ -49,10 +53,19 @@ class ModuleNames:
         dotted = f"{module}.{name}"
         line = known.names.get(name) if known is not None else None
         if line is None:
-            return (("m", dotted), False, False) if dotted in self.resolver.packages else None
+            if dotted in self.resolver.packages:
+                return ("m", dotted), False, False
+            return None if known is not None else self.in_folder(module, dotted)
         if line[0] == "i" and line[2] == f"{module}:.{name}" and dotted in self.resolver.packages:
             return ("m", dotted), False, False
         return self.resolver.entry(module, name, None, follow)
+
+    def in_folder(self, module: str, dotted: str) -> Found | None:
+        """Return the attribute of a folder that is no package: a module, or nothing."""
+        found = self.resolver.roots.find(dotted)
+        if found is not None:
+            return ("m", found.name), False, found.guessed
+        return None if module in self.resolver.packages or module[0] == "/" else (EXTERNAL, False, False)
 
     def not_followed(self, module: str, name: str) -> Found:
         """Like :meth:`attribute`, but a variable is not followed to its value."""

@@ -13,10 +13,11 @@ random edits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from scanstore.db.database import Database
 from scanstore.snapshots.resolver import IMPLICIT, BoundTarget, Module, Resolver
+from scanstore.snapshots.source_roots import Spelled, imported, place_of
 
 #: With more changed files, or more names in the closure, everything is evaluated.
 MOST_FILES = 50
@@ -45,11 +46,13 @@ SELECT version_id FROM scan_files WHERE scan_id = ? AND version_id IS NOT NULL
 EXCEPT SELECT version_id FROM scan_files WHERE scan_id = ?
 """
 PATHS_OF_VERSIONS = """
-SELECT r.path_id FROM json_each(?1) AS w CROSS JOIN reference_facts AS r ON r.version_id = w.value
- WHERE r.path_id IS NOT NULL
-UNION
-SELECT i.path_id FROM json_each(?1) AS w CROSS JOIN import_facts AS i ON i.version_id = w.value
- WHERE i.path_id IS NOT NULL
+SELECT n.id, n.text FROM (
+    SELECT r.path_id AS id FROM json_each(?1) AS w CROSS JOIN reference_facts AS r ON r.version_id = w.value
+     WHERE r.path_id IS NOT NULL
+    UNION
+    SELECT i.path_id FROM json_each(?1) AS w CROSS JOIN import_facts AS i ON i.version_id = w.value
+     WHERE i.path_id IS NOT NULL) AS p
+  CROSS JOIN names AS n ON n.id = p.id
 """
 PATHS_TO_VERSIONS = """
 SELECT b.path_id FROM json_each(?1) AS w
@@ -64,13 +67,22 @@ SELECT n.text, n.id,
                 WHERE i.path_id = n.id AND f.scan_id = ?2)
   FROM json_each(?1) AS w CROSS JOIN names AS n ON n.id = w.value
 """
+# The texts of one range of names that are paths of a scan's references or imports.
+SPELLED = """
+SELECT n.text FROM names AS n WHERE n.text >= ?1 AND n.text < ?2
+   AND (EXISTS (SELECT 1 FROM reference_facts AS r JOIN scan_files AS f ON f.version_id = r.version_id
+                 WHERE r.path_id = n.id AND f.scan_id = ?3)
+     OR EXISTS (SELECT 1 FROM import_facts AS i JOIN scan_files AS f ON f.version_id = i.version_id
+                 WHERE i.path_id = n.id AND f.scan_id = ?3))
+"""
 BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 
 def whole(db: Database, scan_id: int) -> dict[int, BoundTarget]:
     """Return the target of each path in a scan's files, by path id. Paths without an entry lead outside the tree."""
     paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
-    found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
+    resolver = Resolver(_modules(db, scan_id), _spelled(db, scan_id))
+    found = resolver.resolve(text for text in paths if not text.startswith("#"))
     found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
     return {paths[text]: target for text, target in found.items()}
 
@@ -89,14 +101,20 @@ def since(
     names = _touched(before, after)
     if names is None:
         return None
-    ids = {path for (path,) in db.execute_sql(PATHS_OF_VERSIONS, (str(old + new),))}
+    resolver = Resolver(after, _spelled(db, scan_id))
+    mentioned = dict(db.execute_sql(PATHS_OF_VERSIONS, (str(old),)).fetchall())
+    now = dict(db.execute_sql(PATHS_OF_VERSIONS, (str(new),)).fetchall())
+    tops = _spelled_otherwise(mentioned.values(), now.values()) | _redefined(before, after)
+    roots_before = resolver.roots.before(before, _spelled(db, base_id))
+    if any(roots_before.is_trusted(top) != resolver.roots.is_trusted(top) for top in tops):
+        return None
+    ids = mentioned.keys() | now.keys()
     # Also a file that still exists, but is no longer the module of its name.
     left = {*old, *(then.version for module, then in before.items() if then.version != after[module].version)}
     ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
     if names:
         ids.update(_mentioning(db, names))
     result: dict[int, BoundTarget | None] = {}
-    resolver = Resolver(after)
     for text, path, used in db.execute_sql(USED, (str(list(ids)), scan_id)).fetchall():
         result[path] = resolver.target(text) if used else None
     return result
@@ -105,7 +123,7 @@ def since(
 def lookup(db: Database, scan_id: int, name: str) -> BoundTarget | None:
     """Return the target of an imported dotted name, or None if it is not in the tree."""
     parts = name.split(".")
-    resolver = Resolver(_modules(db, scan_id))
+    resolver = Resolver(_modules(db, scan_id), _spelled(db, scan_id))
     for n in range(len(parts) - 1, 0, -1):
         target = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
         if target is not None and target.version is not None and target.resolution != "guessed":
@@ -123,13 +141,26 @@ def _modules(db: Database, scan_id: int) -> dict[str, Module]:
         order = (path.endswith(".pyi"), not path.endswith(("__init__.py", "__init__.pyi")), path)
         if module not in rank or order < rank[module]:
             rank[module] = order
-            modules[module] = Module(version, blob)
+            modules[module] = Module(version, blob, path)
     return modules
+
+
+def _spelled(db: Database, scan_id: int) -> Spelled:
+    """Return the function that gives the paths of a scan by the first name of their module."""
+
+    def spelled(top: str) -> Iterator[str]:
+        for start in ("", "="):
+            for end, after in (".", "/"), (":", ";"):
+                limits = (f"{start}{top}{end}", f"{start}{top}{after}", scan_id)
+                for (text,) in db.execute_sql(SPELLED, limits).fetchall():
+                    yield text
+
+    return spelled
 
 
 def _touched(before: dict[str, Module], after: dict[str, Module]) -> set[str] | None:
     """Return the simple names that the changed interfaces can affect, or None if unknown."""
-    if before.keys() != after.keys():
+    if before.keys() != after.keys() or any(then.path != after[module].path for module, then in before.items()):
         return None
     names: set[str] = set()
     for module, now in after.items():
@@ -157,6 +188,22 @@ def _touched(before: dict[str, Module], after: dict[str, Module]) -> set[str] | 
         fresh = found - names
         names |= fresh
     return names
+
+
+def _spelled_otherwise(old: Iterable[str], new: Iterable[str]) -> set[str]:
+    """Return the first names of modules whose imports differ."""
+    before, after = imported(old), imported(new)
+    return {top for top in before.keys() | after.keys() if before.get(top) != after.get(top)}
+
+
+def _redefined(before: dict[str, Module], after: dict[str, Module]) -> set[str]:
+    """Return all parts of the places of modules that define other names than before."""
+    found: set[str] = set()
+    for module, then in before.items():
+        now = after[module]
+        if then.packed != now.packed and (then.names.keys() != now.names.keys() or then.stars != now.stars):
+            found.update(place_of(now.path)[0].split("."))
+    return found
 
 
 def _entry_matches(value: str | list[str] | None, pattern: re.Pattern[str]) -> bool:

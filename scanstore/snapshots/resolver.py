@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from scanstore.snapshots.arguments import argument_path, split_call
@@ -50,6 +51,7 @@ from scanstore.snapshots.interfaces import (
 )
 from scanstore.snapshots.module_names import ModuleNames
 from scanstore.snapshots.orders import Deeper, order_of
+from scanstore.snapshots.source_roots import SourceRoots, Spelled
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
@@ -68,20 +70,18 @@ _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
 
 
 class Resolver:
-    """Evaluates paths against ``modules`` (dotted name to :class:`Module`)."""
+    """Evaluates paths against ``modules`` (dotted name to :class:`Module`). ``spelled`` gives the imports of the tree
+    by their first names.
+    """
 
-    def __init__(self, modules: dict[str, Module]) -> None:
+    def __init__(self, modules: dict[str, Module], spelled: Spelled = lambda top: ()) -> None:
         self.modules = modules
+        self.spelled = spelled
         self.packages: set[str] = set()
         for name in modules:
             while name and name not in self.packages:
                 self.packages.add(name)
                 name = name.rpartition(".")[0]
-        self.loose: dict[str, list[str]] = {}
-        for name in modules:
-            folder, _, stem = name.rpartition(".")
-            if folder and folder not in modules:
-                self.loose.setdefault(stem, []).append(name)
         self.memo: dict[str, Found] = {}
         self.orders: dict[Class, Order] = {}
         self.bases: dict[Class, Bases] = {}
@@ -99,6 +99,10 @@ class Resolver:
         self.bases_before: dict[str, Bases] = {}
         self.methods = Methods(modules)
         self.names = ModuleNames(self)
+
+    @cached_property
+    def roots(self) -> SourceRoots:
+        return SourceRoots(self.modules, self.spelled)
 
     def resolve(self, paths: Iterable[str]) -> dict[str, BoundTarget]:
         """Return the target of each path. Paths without an entry lead outside the tree."""
@@ -278,7 +282,7 @@ class Resolver:
             if head in self.modules:  # a module under a second name, as os.path
                 value = self.evaluate(f"{head}:.{tail}")[0]
                 return (value if value is not None and value[0] == "m" else None), False, False
-            return self.beside(name)
+            return self.below_root(name)
         head, _, name = path.rpartition(".")
         if not head:
             return EXTERNAL, False, False
@@ -288,17 +292,16 @@ class Resolver:
         found, inherited, also = self.attribute(value, name)
         return found, inherited, guessed or also
 
-    def beside(self, name: str) -> Found:
-        """Resolve a module that is not importable from a root of the tree. A running script has its folder on Python's
-        path, so the only module with this name in a folder without a package may be meant: a guess.
-        """
+    def below_root(self, name: str) -> Found:
+        """Resolve a module that has no module of its name, but may be found below a source root."""
         top = name.partition(".")[0]
-        if top in self.packages:
-            return None, False, False
-        found = self.loose.get(top, ())
-        if len(found) == 1 and top == name and top not in sys.stdlib_module_names:
-            return ("m", found[0]), False, True
-        return EXTERNAL, False, False
+        if top in sys.stdlib_module_names:
+            return (None if top in self.packages else EXTERNAL), False, False
+        found = self.roots.find(name)
+        if found is not None:
+            return ("m", found.name), False, found.guessed
+        known = top in self.packages or top.startswith("/") or self.roots.is_ambiguous(top)
+        return (None if known else EXTERNAL), False, False
 
     def attribute(self, value: Value, name: str) -> Found:
         if value is None:

@@ -116,6 +116,7 @@ class Scans(Domain):
         max_size: int | None = 5_000_000,
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
+        roots: Iterable[str | os.PathLike[str]] = (),
         ctags: str | os.PathLike[str] | BinaryIO | None = None,
         progress: ScanProgress | None = None,
     ) -> Scan:
@@ -124,8 +125,10 @@ class Scans(Domain):
         :func:`scanstore.indexing.walk.walk` finds the files; ``include`` and ``exclude`` are patterns in the syntax of
         ``.gitignore``, ``max_size`` is in bytes (None: no limit). Known content is not indexed again. ``target`` is the
         name of the scanned tree (default: the absolute path), ``jobs`` is the number of processes (default: one per
-        core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
-        universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
+        core, fewer for small trees). ``indexers`` take precedence over the built-in ones. ``roots`` are folders
+        of the tree from which its Python modules are named and imported, such as ``api``; folders that the imports of
+        the tree show need not be given. ``ctags`` is a universal-ctags JSON file, or an open file, with symbols of
+        other languages. The file itself is not recorded;
         the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
 
         ``progress`` is called in this thread with the finished files, all files, and the path of the last one. An
@@ -145,6 +148,7 @@ class Scans(Domain):
             exclude=check_list(exclude, "exclude"),
             max_size=max_size,
             indexers=check_list(indexers, "indexers"),
+            roots=check_list(roots, "roots"),
             omit=[self.db.file, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
         )
         tags = None
@@ -153,6 +157,8 @@ class Scans(Domain):
 
             tags = Tags(ctags, tree.root)
         options: dict[str, object] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        if tree.roots:
+            options["roots"] = [root or "." for root in tree.roots]
         if isinstance(ctags, (str, os.PathLike)):
             options["omit"] = [root_name(os.fspath(ctags))]  # otherwise it would count as a new file
         target = None if target is None else encodable(check_string(target, "target"), "target")

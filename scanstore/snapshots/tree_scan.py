@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.db import paths
+from scanstore.db.arguments import check_path
 from scanstore.db.paths import root_name
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import InvalidArgument
+from scanstore.indexing.entry_points import EntryPointIndexer
 from scanstore.indexing.facts import TEXT, FileFacts, Indexer
 from scanstore.indexing.files import fingerprint, index, load, unparsed
 from scanstore.indexing.walk import Entry, is_binary, module_names, root_package, walk
@@ -44,6 +47,7 @@ class Tree:
         max_size: int | None,
         indexers: Sequence[Indexer],
         omit: Sequence[str],
+        roots: Sequence[object] = (),
     ) -> None:
         from scanstore.indexing.python.indexer import PythonIndexer  # start-up: loads ast
 
@@ -51,12 +55,17 @@ class Tree:
             raise InvalidArgument("the path to scan is empty; give a folder or a file, '.' for the current folder")
         self.root = root_name(os.fsdecode(path))
         self.include, self.exclude = list(include), list(exclude)
-        self.indexers: list[tuple[Indexer, bool]] = [*((i, False) for i in indexers), (PythonIndexer(), True)]
+        self.roots = [_inside(os.fsdecode(path), root) for root in roots]
+        self.indexers: list[tuple[Indexer, bool]] = [
+            *((i, False) for i in indexers),
+            (PythonIndexer(), True),
+            (EntryPointIndexer(), False),
+        ]
         self.entries = list(
             walk(path, include=include, exclude=exclude, max_size=max_size, omit=[o for o in omit if o != ":memory:"])
         )
         package = root_package(path) if os.path.isdir(path) else ""
-        self.modules = module_names((e.path for e in self.entries if e.skipped is None), package)
+        self.modules = module_names((e.path for e in self.entries if e.skipped is None), package, self.roots)
 
     def record_into(
         self, recorder: Recorder, *, jobs: int | None, progress: Callable[[int, int, str], object] | None
@@ -120,7 +129,7 @@ class Tree:
 
     def _indexer(self, path: str) -> tuple[Indexer | None, bool]:
         for indexer, built_in in self.indexers:
-            if path.endswith(tuple(indexer.endings)):
+            if f"/{path}".endswith(tuple(indexer.endings)):
                 return indexer, built_in
         return None, False
 
@@ -175,6 +184,17 @@ class Tree:
                 yield candidate._replace(content=key), len(content), unparsed(content, error)
             else:
                 yield candidate, 0, error or "unreadable"
+
+
+def _inside(tree: str, root: object) -> str:
+    """Return a source root relative to the tree, as its paths are stored. Raises InvalidArgument for another folder."""
+    text = check_path(root, "a root")
+    top = paths.spelled(os.path.abspath(tree))
+    full = os.path.join(top, text)
+    inside = paths.below(paths.spelled(full), top)
+    if inside is None or not os.path.isdir(full):
+        raise InvalidArgument(f"roots has {text!r}, which is no folder of {tree!r}; give folders relative to the tree")
+    return paths.escape_path(paths.composed(inside))
 
 
 def _unreadable(reason: str) -> tuple[str, str]:

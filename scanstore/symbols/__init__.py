@@ -2,8 +2,8 @@
 
 ``symbols`` has the public methods, and ``following`` those that follow references: ``reach`` searches the statements of
 ``graph``, ``overrides`` and ``tests_of`` know classes and tests. ``cycles`` finds circular imports, ``unused`` and
-``frameworks`` what nothing uses. ``comparison`` finds the changes between two scans, ``export`` and ``graph_formats``
-draw graphs.
+``frameworks`` what nothing uses. ``renames`` and ``spellings`` find what a rename changes, ``comparison`` the changes
+between two scans. ``export`` and ``graph_formats`` draw graphs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scanstore.symbols.comparison import SymbolChange, SymbolDiff, SymbolPlace
     from scanstore.symbols.cycles import ImportCycle
     from scanstore.symbols.graph import Edge, Reached
+    from scanstore.symbols.renames import RenamePlace
     from scanstore.symbols.symbols import Symbols
     from scanstore.symbols.tests_of import ReachingTest
 else:
@@ -25,6 +26,7 @@ else:
             "comparison": ("SymbolChange", "SymbolDiff", "SymbolPlace"),
             "cycles": ("ImportCycle",),
             "graph": ("Edge", "Reached"),
+            "renames": ("RenamePlace",),
             "symbols": ("Symbols",),
             "tests_of": ("ReachingTest",),
         },
@@ -35,6 +37,7 @@ __all__ = [
     "ImportCycle",
     "Reached",
     "ReachingTest",
+    "RenamePlace",
     "SymbolChange",
     "SymbolDiff",
     "SymbolPlace",

@@ -24,6 +24,7 @@ from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.indexing.languages import Language, coverage, gap
 from scanstore.indexing.records import facts_of
 from scanstore.snapshots.figures import groups
+from scanstore.snapshots.freshness import place_of
 from scanstore.snapshots.models import Scan, ScanFile
 from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
@@ -42,6 +43,7 @@ from scanstore.symbols.graph import (
 )
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
 from scanstore.symbols.reach import same_symbol
+from scanstore.symbols.renames import RenamePlace, places
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
@@ -263,6 +265,33 @@ class Symbols(Following):
         ]
         found.sort(key=lambda r: (r.from_file, r.from_line, r.id))
         return Rows(windowed(found, limit, offset), SymbolReference)
+
+    @reads
+    def rename_preview(
+        self,
+        symbol: SymbolLike,
+        new_name: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[RenamePlace]:
+        """List the places that a rename of a symbol must change, then those that it may have to change.
+
+        Nothing is changed. The first rows, with ``sure``, are the definitions, also those of overriding methods, and
+        the trusted references that spell the name. The others are guesses, unresolved references with the same last
+        name, base classes outside the tree, and strings, comments and attributes of unknown objects. Text is read from
+        the files of the tree that have not changed since the scan.
+
+        Raises InvalidArgument if the new name is no identifier, a keyword, or used in a scope where it would replace
+        the old one.
+        """
+        check_window(limit, offset)
+        row, version, graph = self._at(symbol, scan, target)
+        root = place_of(Scans(self.db).get(row.scan_id).root)
+        found = places(graph, row, (version, split(row.id)[1]), new_name, root)
+        return Rows(windowed(found, limit, offset), RenamePlace)
 
     @reads
     def edges(

@@ -134,7 +134,7 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str], ignore: Iterable[s
 
 
 #: Base classes outside the tree that call no methods of their subclasses by name.
-_NEUTRAL = frozenset(
+NEUTRAL = frozenset(
     {"object", "ABC", "Generic", "Protocol", "NamedTuple", "TypedDict"}
     | {name for name, each in vars(builtins).items() if isinstance(each, type) and issubclass(each, BaseException)}
 )
@@ -166,7 +166,7 @@ class _Classes:
         nodes = set(self._nodes.get(place, ()))
         for each in nodes | self.hierarchy.above(nodes):
             written = self._bases.get(each, ())
-            outside = [base for base in written if base.rpartition(".")[2] not in _NEUTRAL]
+            outside = [base for base in written if base.rpartition(".")[2] not in NEUTRAL]
             if len(outside) > len(self._real.intersection(self.hierarchy.bases.get(each, ()))):
                 return False
         return True

@@ -60,7 +60,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "symbols bases": ("Child",), "symbols callees": ("use",), "symbols callers": ("helper",),
     "symbols diff": ("1", "2"), "symbols find": ("use",), "symbols impact": ("helper",), "symbols importers": ("a.py",),
     "symbols imports": ("b.py",), "symbols refs": ("helper",), "symbols subclasses": ("Base",),
-    "symbols tests-of": ("helper",),
+    "symbols rename": ("helper", "other"), "symbols tests-of": ("helper",),
 }  # fmt: skip
 
 

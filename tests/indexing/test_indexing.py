@@ -236,7 +236,7 @@ def test_imports_as_written_and_as_meant() -> None:
         (1, "a.b", [], "a.b:"),
         (1, "c", ["* as d"], "c:"),
         (2, ".", ["x"], "pkg:"),
-        (3, "..up", ["y as z"], "up:"),
+        (3, "..up", ["y as z"], "/up:"),
         (4, "e.f", ["*"], "e.f:"),
         (5, "....", ["too_far"], None),
         (6, "__future__", ["annotations"], "__future__:"),

@@ -69,6 +69,10 @@ PATHS = (
     "src/r/b.py",
     "b.pyi",
     "notes.txt",
+    "n/s/x.py",
+    "n/s/y.py",
+    "m/s/x.py",
+    "m/x.py",
 )
 
 #: Imports and definitions that meet, miss and shadow each other when files come, go and move.
@@ -129,7 +133,15 @@ FRAGMENTS = (
     "    @classmethod\n    def f(cls): return cls()\n",
     "Derived.f().run()\nBase.step().run()\n",
     "if f:\n    Base = Derived(Base)\n",
+    # modules below source roots
+    "from s.x import f\nf()\n",
+    "import s.y\ns.y.g()\n",
+    "from s.y import Base\nBase().step()\n",
+    "from s import x\nx.f()\n",
+    "import x\nx.g()\n",
+    "from ..x import f\nf()\n",
 )
+ROOTED = range(len(FRAGMENTS) - 6, len(FRAGMENTS))
 BROKEN = "def broken(:\n"
 
 place = st.integers(0, 255)
@@ -319,6 +331,10 @@ FEW = settings(
 @example(edits=[("shift", 0), ("remove", 1), ("shift", 0), ("again", 0)])
 @example(edits=[("write", "__init__.py", []), ("delete", 0), ("return", 1), ("remove", 1)])
 @example(edits=[("late", 0, "p/b.py", [32, 6, 9, 22, 5, 7]), ("shift", 0)])
+@example(edits=[("write", "n/s/x.py", [0]), ("write", "a.py", [ROOTED[0]]), ("write", "b.py", [ROOTED[3]])])
+@example(edits=[("write", "n/s/y.py", [2]), ("write", "a.py", [*ROOTED[:3]]), ("write", "n/s/x.py", [0, 4])])
+@example(edits=[("write", "n/s/x.py", [0]), ("write", "a.py", [ROOTED[0]]), ("write", "m/s/x.py", [ROOTED[5]])])
+@example(edits=[("write", "m/x.py", [0]), ("write", "a.py", [ROOTED[4]]), ("write", "m/x.py", [2])])
 @example(edits=[("shift", 0), ("late", 1, "b.py", [4]), ("late", 0, "a.py", [0]), ("again", 0)])
 def test_every_step_equals_a_clean_scan_and_leaves_the_older_ones_alone(
     empty: Path, edits: list[tuple[Any, ...]]
@@ -351,7 +367,7 @@ def test_what_a_path_means_does_not_depend_on_what_was_asked_before(tree: dict[s
     for version, (path, module) in enumerate(sorted(names.items())):
         text = "".join(FRAGMENTS[n] for n in tree[path]).encode()
         facts = index(PythonIndexer(), text, path=path, module=module)
-        modules[module] = Module(version, facts.interface or b"")
+        modules[module] = Module(version, facts.interface or b"", path)
         paths.update(facts.strings[r[4]] for r in facts.references if r[4] is not None)
     alone = {path: Resolver(modules).target(path) for path in sorted(paths)}
     mixed = sorted(paths)

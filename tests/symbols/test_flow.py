@@ -23,7 +23,10 @@ def read(x): ...
 # In each text, the call of ``go`` or ``turn`` that ``#!`` marks has the named targets; none: unresolved.
 TEXTS = {
     "one after the other": ("t = A()\nt.go()\nt = B()\nt.go()  #! B.go", "t = A()\nt.go()  #! A.go\nt = B()"),
-    "made of itself": ("t = A()\nt = t.turn()\nt.go()  #! B.go", "t = A()\nt = t.turn()\nt = t.turn()\nt.go()  #! A.go"),
+    "made of itself": (
+        "t = A()\nt = t.turn()\nt.go()  #! B.go",
+        "t = A()\nt = t.turn()\nt = t.turn()\nt.go()  #! A.go",
+    ),
     "a parameter": ("def f(t):\n    t = A()\n    t.go()  #! A.go", "def f(t):\n    t.go()  #! -\n    t = A()"),
     "an annotated parameter": (
         "def f(t: A):\n    t = t.turn()\n    t.go()  #! B.go",

@@ -11,13 +11,10 @@ from __future__ import annotations
 import ast
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from scanstore.indexing.python.source import CHILDREN, children_of
-
-if TYPE_CHECKING:
-    from scanstore.indexing.python.scopes import Binding, NameScope
 
 MOST_NAMES = 40  # of one function
 MOST_BINDINGS = 16  # that may hold at one place
@@ -43,11 +40,14 @@ _Place = tuple[int, int]
 State = dict[str, frozenset[int]]
 
 
-class Flow:
+_S = TypeVar("_S")  # a scope
+
+
+class Flow(Generic[_S]):
     """What may hold at each place of one function."""
 
-    def __init__(self, node: Function, scope: NameScope) -> None:
-        self.bindings: list[Binding] = []
+    def __init__(self, node: Function, binds: Mapping[str, list[tuple[str, object, _S]]], scope: _S) -> None:
+        self.bindings: list[tuple[str, object, _S]] = []
         self.named: list[str] = []  # by the number of a binding
         self.reaching: dict[int, frozenset[int]] = {}  # by the identity of the node of a name
         self.paths: dict[int, str | None] = {}  # by the number of a binding, as far as they are known
@@ -58,16 +58,16 @@ class Flow:
         # The names that are read (number None), and the bindings, in the order of the text.
         self.places: list[tuple[int, int]] = []
         self.events: list[tuple[ast.AST, int | None]] = []
-        start = self._number(node, scope)
+        start = self._number(node, binds, scope)
         if self.events:
             self._block(node.body, start)
 
-    def _number(self, node: Function, scope: NameScope) -> State:
+    def _number(self, node: Function, binds: Mapping[str, list[tuple[str, object, _S]]], scope: _S) -> State:
         """Number the bindings of the names to look at. Return what holds at the start of the function."""
         wanted = {
             name
-            for name, binds in scope.binds.items()
-            if len(binds) > 1 and not any(kind in _OTHERS for kind, _, _ in binds)
+            for name, bound_to in binds.items()
+            if len(bound_to) > 1 and not any(kind in _OTHERS for kind, _, _ in bound_to)
         }
         read: list[ast.Name] = []
         bound: list[tuple[_Target, str, str, object]] = []
@@ -80,15 +80,15 @@ class Flow:
             elif each.id in wanted and type(each.ctx) is ast.Load:
                 read.append(each)
         counts = Counter(name for _, name, _, _ in bound)
-        given = [name for name in wanted if scope.binds[name][0][0] in _PARAMETERS]
+        given = [name for name in wanted if binds[name][0][0] in _PARAMETERS]
         counts.update(given)
         # Otherwise it is also bound elsewhere, such as in a function inside this one.
-        tracked = {name for name in sorted(wanted) if counts[name] == len(scope.binds[name])}
+        tracked = {name for name in sorted(wanted) if counts[name] == len(binds[name])}
         tracked = {*sorted(tracked)[:MOST_NAMES]}
         start: State = {}
         for name in given:
             if name in tracked:
-                start[name] = self._new(name, scope.binds[name][0])
+                start[name] = self._new(name, binds[name][0])
         found: list[tuple[_Place, ast.AST, int | None]] = [
             ((each.lineno, each.col_offset), each, None) for each in read if each.id in tracked
         ]
@@ -103,7 +103,7 @@ class Flow:
         self.events = [(each, number) for _, each, number in found]
         return start
 
-    def _new(self, name: str, binding: Binding) -> frozenset[int]:
+    def _new(self, name: str, binding: tuple[str, object, _S]) -> frozenset[int]:
         self.bindings.append(binding)
         self.named.append(name)
         return frozenset((len(self.named) - 1,))

@@ -80,16 +80,17 @@ class PythonIndexer:
                 tree = ast.parse(text)
             except ValueError as error:  # such as a NUL character or a lone surrogate
                 raise SyntaxError(str(error)) from None
-        return _Reader(text, tree, module, path.endswith(("__init__.py", "__init__.pyi"))).facts()
+        return _Reader(text, tree, module, path).facts()
 
 
 class _Reader(Binder):
-    def __init__(self, text: str, tree: ast.Module, module: str, package: bool) -> None:
+    def __init__(self, text: str, tree: ast.Module, module: str, path: str) -> None:
         self.tree = tree
         self.source = Source(text)
         self.meanings = Meanings(module + ":.")
         self.module = module
-        self.package = module if package else module.rpartition(".")[0]
+        self.path = path
+        self.package = module if path.endswith(("__init__.py", "__init__.pyi")) else module.rpartition(".")[0]
         self.prefix = module + "." if module else ""  # the prefix of qualified names
         self.strings = Strings()
         self.symbols: list[SymbolRow] = []
@@ -300,7 +301,7 @@ class _Reader(Binder):
 
     def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
-        base = absolute_module(self.package, node.level, node.module)
+        base = absolute_module(self.package, node.level, node.module, self.path)
         names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
         path = self.strings(base + ":") if base else None
         packed = _dump(names)

@@ -141,7 +141,7 @@ class Meanings:
         self.plain: set[str] = set()  # the functions of this file whose result depends on no argument
         self.inner: dict[ast.AST, NameScope] = {}  # the scopes of comprehensions
         self.bodies: dict[NameScope, ast.FunctionDef | ast.AsyncFunctionDef] = {}
-        self.flows: dict[NameScope, Flow] = {}
+        self.flows: dict[NameScope, Flow[NameScope]] = {}
         self.led: dict[tuple[NameScope, str], bool] = {}  # whether a variable may lead into the tree
         self.depth = 0
         self.nested = 0
@@ -394,7 +394,7 @@ class Meanings:
             return None
         flow = self.flows.get(home)
         if flow is None:
-            flow = self.flows[home] = Flow(self.bodies[home], home)
+            flow = self.flows[home] = Flow(self.bodies[home], home.binds, home)
         paths: dict[str, None] = {}
         for number in sorted(flow.reaching.get(id(node), ())):
             if number < 0:

@@ -127,15 +127,23 @@ def as_written(node: ast.expr) -> str:
     return "".join(reversed(parts))[-LONGEST_TEXT:]
 
 
-def absolute_module(package: str, level: int, module: str | None) -> str | None:
-    """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
+def absolute_module(package: str, level: int, module: str | None, path: str) -> str | None:
+    """Return the absolute module name of a ``from`` statement, or None if it leaves the tree.
+
+    If it leaves the top package of the file at ``path``, the name is a place in the tree: ``/a.b``.
+    """
     if level == 0:
         return module
     parts = package.split(".") if package else []
-    if level - 1 > len(parts) or (level > 1 and not parts):
-        return None
+    place = ""
+    if level > len(parts):
+        place = "/"
+        parts = path.split("/")[:-1]
+        if level - 1 > len(parts):
+            return None
     parts = parts[: len(parts) - (level - 1)]
-    return ".".join([*parts, module] if module else parts) or None
+    name = ".".join([*parts, module] if module else parts)
+    return place + name if name else None
 
 
 def is_none(node: object) -> bool:
