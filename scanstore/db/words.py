@@ -24,6 +24,7 @@ Resolution: TypeAlias = Literal["unresolved", "external", "guessed", "inherited"
 ChangeKind: TypeAlias = Literal[
     "signature", "body", "decorator", "docstring", "formatting", "members", "text", "unknown", "moved"
 ]
+SymbolChangeFilter: TypeAlias = Literal["added", "removed", "changed", ChangeKind]
 BreakageKind: TypeAlias = Literal[
     "removed", "kind_changed", "async_changed", "base_removed", "value_changed", "type_changed", "signature_changed",
     "overload_removed", "setter_removed", "parameter_removed", "parameter_renamed", "parameter_moved",

@@ -155,7 +155,7 @@ def compared(
         )
 
     def places(what: str, groups: Symbols) -> Rows[SymbolPlace]:
-        rows = [SymbolPlace(*key, _place(group).line) for key, group in groups.items()]
+        rows = [SymbolPlace(*key, place_of(group).line) for key, group in groups.items()]
         if kinds and what not in kinds:
             rows = []
         return Rows(sorted(row for row in rows if wanted is None or wanted(*row[:3])), SymbolPlace)
@@ -175,7 +175,7 @@ def _grouped(symbols: Iterable[Definition]) -> Symbols:
     return found
 
 
-def _place(group: Sequence[Definition]) -> Definition:
+def place_of(group: Sequence[Definition]) -> Definition:
     """Return the definition that stands for a symbol: the implementation of overloads, the getter of a property."""
     return next((each for each in group if each.role == "main"), group[0])
 
@@ -198,7 +198,7 @@ def change(old: Sequence[Definition], new: Sequence[Definition]) -> SymbolChange
             kinds.add("body" if role == "main" else "signature")
     if not kinds:
         return None
-    a, b = first or (_place(old), _place(new))
+    a, b = first or (place_of(old), place_of(new))
     return SymbolChange(b.qualified, b.kind, a.path, a.line, b.path, b.line, frozenset(kinds))
 
 
@@ -288,7 +288,7 @@ def _moved(gone: Symbols, fresh: Symbols) -> list[SymbolChange]:
             before, after = gone.pop(waiting[label].pop()), fresh.pop(key)
             changes = change(before, after)
             kinds: frozenset[ChangeKind] = changes.kinds if changes is not None else frozenset()
-            a, b = _place(before), _place(after)
+            a, b = place_of(before), place_of(after)
             row = SymbolChange(b.qualified, b.kind, a.path, a.line, b.path, b.line, kinds | {"moved"})
             found.append(row)
     return found

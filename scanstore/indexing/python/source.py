@@ -73,14 +73,17 @@ class Source:
 
     def text(self, node: ast.AST) -> str:
         """Return the whole text of a node, with its lines."""
-        first, last = node.lineno - 1, node.end_lineno - 1  # type: ignore[attr-defined]
-        start, end = node.col_offset, node.end_col_offset  # type: ignore[attr-defined]
+        first: int = node.lineno - 1  # type: ignore[attr-defined]
+        last: int = node.end_lineno - 1  # type: ignore[attr-defined]
+        start: int = node.col_offset  # type: ignore[attr-defined]
+        end: int = node.end_col_offset  # type: ignore[attr-defined]
         try:
             if first == last:
+                line: str = self.lines[first]
                 if self.ascii:
-                    return self.lines[first][start:end]
+                    return line[start:end]
                 if self.encoded[0] != first:
-                    self.encoded = (first, self.lines[first].encode())
+                    self.encoded = (first, line.encode())
                 return self.encoded[1][start:end].decode()
             parts = self.lines[first : last + 1]
             parts[0], parts[-1] = parts[0].encode()[start:].decode(), parts[-1].encode()[:end].decode()
