@@ -1,23 +1,29 @@
 """What a language server knows about the uses of symbols: a second judge beside mypy (`truth.py`).
 
-    python benchmarks/language_server.py FOLDER [FOLDER …]     each holds packages
+    python benchmarks/language_server.py FOLDER[:PART] …     each holds packages
 
-Pyright is asked for all references to each class, function, property and module variable of the tree. Its answers are
-held against the references that the store has for the same symbol, by file and line. Two numbers decide:
+The Python files of FOLDER are copied and recorded. Pyright is asked for all references to each class, function,
+property and module variable below PART, of which those below PART count. Its answers are held against the references
+that the store has for the same symbol, by file and line. Two numbers decide:
 
 - recall: of the lines that the server names, how many the store has;
 - precision: of the lines that the store has with a trusted resolution, how many the server names.
 
-The server cannot judge names in texts, such as those of ``__all__`` (they count neither way), nor code that it holds
-for unreachable on this platform and version of Python.
+The server cannot judge names in texts, such as those of ``__all__``, places where a name is bound again, as these are
+no uses, and calls that do not name the method, such as those of ``__call__``: they count neither way. Nor can it judge
+code that it holds for unreachable on this platform and version of Python. Variables of classes are asked about as well,
+but have a line of their own and no part in the two numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
+import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,17 +34,45 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 TRUSTED = ("exact", "imported", "inherited")
+KINDS = ("class", "function", "method", "property", "variable")
+
+
+def sources(folder: Path, into: Path) -> Path:
+    """Copy the Python files of a project without its settings, which may hide files from the server."""
+    into = into.resolve() / folder.resolve().name
+
+    def not_source(parent: str, names: list[str]) -> list[str]:
+        return [name for name in names if not name.endswith((".py", ".pyi")) and not Path(parent, name).is_dir()]
+
+    shutil.copytree(folder, into, ignore=not_source, symlinks=True)
+    paths = [name for name in ("src", "lib") if (into / name).is_dir()]
+    (into / "pyrightconfig.json").write_text(json.dumps({"extraPaths": paths}))
+    return into
 
 
 class LanguageServer:
-    """A client of ``pyright-langserver`` over pipes, one request at a time."""
+    """A client of ``pyright-langserver`` over pipes, one request at a time.
 
-    def __init__(self, root: Path) -> None:
+    ``python`` is the interpreter whose packages the server may read.
+    """
+
+    def __init__(self, root: Path, *, python: str | None = None) -> None:
         self.root = root
+        self.settings = {
+            "diagnosticMode": "openFilesOnly",
+            "indexing": False,
+            "pythonPath": python or sys.executable,
+        }
+        beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        command = shutil.which("pyright-langserver", path=beside)
+        if command is None:
+            raise SystemExit("language_server: pyright is missing; pip install 'pyright[nodejs]'")
         self.process = subprocess.Popen(
-            ["pyright-langserver", "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [command, "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self.last = 0
+        self.opened: set[Path] = set()
+        self.ready = False
         self.request(
             "initialize",
             {
@@ -49,6 +83,11 @@ class LanguageServer:
             },
         )
         self.notify("initialized", {})
+        for _ in range(600):  # an answer before all files are listed lacks some of them
+            self.request("workspace/symbol", {"query": "no_symbol_has_this_name"})
+            if self.ready:
+                break
+            time.sleep(0.1)
 
     def send(self, message: dict[str, object]) -> None:
         body = json.dumps({"jsonrpc": "2.0", **message}).encode()
@@ -76,21 +115,38 @@ class LanguageServer:
             if "method" in message and "id" in message:  # the server asks for its settings
                 asked = message["method"] == "workspace/configuration"
                 items = message.get("params", {}).get("items", ()) if asked else ()
-                answer = [{"diagnosticMode": "openFilesOnly", "indexing": False} for _ in items]
+                answer = [self.settings for _ in items]
                 self.send({"id": message["id"], "result": answer or None})
             elif message.get("id") == self.last:
                 return message.get("result")
+            elif message.get("method") == "window/logMessage":
+                self.ready |= "source file" in message["params"]["message"]
 
     def notify(self, method: str, params: object) -> None:
         self.send({"method": method, "params": params})
 
     def open(self, path: Path) -> None:
+        self.opened.add(path)
         text = path.read_text(encoding="utf-8")
         document = {"uri": path.as_uri(), "languageId": "python", "version": 1, "text": text}
         self.notify("textDocument/didOpen", {"textDocument": document})
 
-    def references(self, path: Path, line: int, column: int) -> set[tuple[str, int]]:
-        """Return the file and line of each reference to the symbol at a place; lines count from 1."""
+    def close(self, path: Path) -> None:
+        self.opened.discard(path)
+        self.notify("textDocument/didClose", {"textDocument": {"uri": path.as_uri()}})
+
+    def definitions(self, path: Path, line: int, column: int) -> list[tuple[Path, int, int]]:
+        """Return the file, line and column of each definition of the name at a place; lines count from 1."""
+        position = {"line": line - 1, "character": column}
+        found = self.request("textDocument/definition", {"textDocument": {"uri": path.as_uri()}, "position": position})
+        places = []
+        for each in found or ():
+            start = each["range"]["start"]
+            places.append((Path(unquote(urlsplit(each["uri"]).path)), start["line"] + 1, start["character"]))
+        return places
+
+    def references(self, path: Path, line: int, column: int) -> set[tuple[str, int, int]]:
+        """Return the file, line and column of each reference to the symbol at a place; lines count from 1."""
         found = self.request(
             "textDocument/references",
             {
@@ -103,7 +159,8 @@ class LanguageServer:
         for each in found or ():
             file = Path(unquote(urlsplit(each["uri"]).path))
             if file.is_relative_to(self.root):
-                places.add((file.relative_to(self.root).as_posix(), each["range"]["start"]["line"] + 1))
+                start = each["range"]["start"]
+                places.add((file.relative_to(self.root).as_posix(), start["line"] + 1, start["character"]))
         return places
 
     def stop(self) -> None:
@@ -122,13 +179,31 @@ def names_at(lines: list[str], name: str, start: int) -> tuple[int, int] | None:
     return None
 
 
-def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> Counter[str]:
+def bound_at(path: Path) -> set[tuple[int, int]]:
+    """Return the lines and columns where a file binds a name or an attribute."""
+    places: set[tuple[int, int]] = set()
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:
+        return places
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            places.add((node.lineno, node.col_offset))
+        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            places.add((node.end_lineno or 0, (node.end_col_offset or 0) - len(node.attr)))
+    return places
+
+
+def measure(
+    root: Path, part: str, *, python: str | None, sample: int, missed: int, wrong: int, seed: int
+) -> Counter[str]:
     from scanstore import Store
 
     score: Counter[str] = Counter()
     rng = random.Random(seed)
-    server = LanguageServer(root)
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "uses.db") as store:
+        root = sources(root, Path(folder))
+        server = LanguageServer(root, python=python)
         began = time.perf_counter()
         scan = store.scans.record(root)
         recorded = time.perf_counter() - began
@@ -141,7 +216,10 @@ def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> C
             same.setdefault((each.file_path, each.qualified_name), []).append(each.id)
             for line in range(each.start_line, each.start_line + 1):
                 defined.setdefault((each.file_path, line), set()).add(each.name)
-        symbols = list(Symbol.select().where(Symbol.scan == scan, Symbol.symbol_type != "module"))
+        every = Symbol.select().where(Symbol.scan == scan, Symbol.symbol_type != "module")
+        symbols = [each for each in every if each.file_path.startswith(part) and each.file_path.endswith(".py")]
+        classes = {each.qualified_name for each in every if each.symbol_type == "class"}
+        bound: dict[str, set[tuple[int, int]]] = {}
         rng.shuffle(symbols)
         missing: list[str] = []
         false: list[str] = []
@@ -157,36 +235,43 @@ def measure(root: Path, *, sample: int, missed: int, wrong: int, seed: int) -> C
             kind = symbol.symbol_type
             if kind in ("method", "function") and any("property" in d for d in metadata.get("decorators", ())):
                 kind = "property"
-            known = server.references(root / symbol.file_path, *place)
-            known = {
-                place
-                for place in known
-                if not in_text(root, texts, place, symbol.name) and symbol.name not in defined.get(place, ())
-            }
+            elif kind == "variable" and symbol.qualified_name.rpartition(".")[0] in classes:
+                kind = "attribute"
+            known = set()
+            for file, line, column in server.references(root / symbol.file_path, *place):
+                if not file.startswith(part):
+                    continue
+                if file not in bound:
+                    bound[file] = bound_at(root / file)
+                elsewhere = (line, column) not in bound[file] and symbol.name not in defined.get((file, line), ())
+                if elsewhere and not in_text(root, texts, (file, line), symbol.name):
+                    known.add((file, line))
             rows = [
-                row
-                for each in same[symbol.file_path, symbol.qualified_name]
-                for row in store.symbols.references(each)
+                row for each in same[symbol.file_path, symbol.qualified_name] for row in store.symbols.references(each)
             ]
-            trusted = {(r.from_file, r.from_line) for r in rows if r.resolution in TRUSTED}
+            trusted = {
+                (r.from_file, r.from_line) for r in rows if r.resolution in TRUSTED and r.from_file.startswith(part)
+            }
             score[f"{kind} known"] += len(known)
             score[f"{kind} found"] += len(known & trusted)
-            score["trusted"] += len(trusted)
-            score["right"] += len(trusted & known)
-            missing += [f"{f}:{n} {symbol.qualified_name}" for f, n in sorted(known - trusted)]
-            false += [f"{f}:{n} {symbol.qualified_name}" for f, n in sorted(trusted - known)]
-    server.stop()
-    known = sum(number for name, number in score.items() if name.endswith("known"))
-    found = sum(number for name, number in score.items() if name.endswith("found"))
-    print(f"\n{root.name}: {len(symbols)} symbols, recorded in {recorded:.1f} s")
-    print(f"  recall {found / max(1, known):.2%} of {known}, precision {score['right'] / max(1, score['trusted']):.2%}")
-    for kind in ("class", "function", "method", "property", "variable"):
-        print(f"    {kind:<9}{score[kind + ' found']:>7} of {score[kind + ' known']:>7}")
-    for title, places, most in (("missed", missing, missed), ("not known to the server", false, wrong)):
-        for place in rng.sample(places, min(most, len(places))):
-            file, _, rest = place.partition(":")
-            line = int(rest.split()[0])
-            print(f"  {title} {place}: {texts_of(root, texts, file)[line - 1].strip()[:100]}")
+            if kind != "attribute" and not symbol.name.startswith("__"):
+                score["trusted"] += len(trusted)
+                score["right"] += len(trusted & known)
+                false += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(trusted - known)]
+            missing += [f"{f}:{n} {symbol.qualified_name} [{kind}]" for f, n in sorted(known - trusted)]
+        server.stop()
+        known = sum(score[f"{kind} known"] for kind in KINDS)
+        found = sum(score[f"{kind} found"] for kind in KINDS)
+        print(f"\n{root.name}: {len(symbols)} symbols, recorded in {recorded:.1f} s")
+        precision = score["right"] / max(1, score["trusted"])
+        print(f"  recall {found / max(1, known):.2%} of {known}, precision {precision:.2%}")
+        for kind in (*KINDS, "attribute"):
+            print(f"    {kind:<10}{score[kind + ' found']:>7} of {score[kind + ' known']:>7}")
+        for title, places, most in (("missed", missing, missed), ("not known to the server", false, wrong)):
+            for place in rng.sample(places, min(most, len(places))):
+                file, _, rest = place.partition(":")
+                line = int(rest.split()[0])
+                print(f"  {title} {place}: {texts_of(root, texts, file)[line - 1].strip()[:100]}")
     return score
 
 
@@ -204,7 +289,8 @@ def in_text(root: Path, texts: dict[str, list[str]], place: tuple[str, int], nam
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER[:PART]")
+    parser.add_argument("--python", metavar="PATH", help="the interpreter whose packages the server reads")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="ask about N symbols of each tree")
     parser.add_argument("--missed", type=int, default=0, metavar="N", help="list N missed lines")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="list N lines that the server does not name")
@@ -212,7 +298,16 @@ def main() -> int:
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     for folder in options.folders:
-        measure(folder.resolve(), sample=options.sample, missed=options.missed, wrong=options.wrong, seed=options.seed)
+        name, _, part = folder.partition(":")
+        measure(
+            Path(name).resolve(),
+            part,
+            python=options.python,
+            sample=options.sample,
+            missed=options.missed,
+            wrong=options.wrong,
+            seed=options.seed,
+        )
     return 0
 
 

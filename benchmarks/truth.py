@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ class Site:
 
     `callee` is the checker's name for it. `targets` are the definitions that are right: the first is the
     callee, the others count as right too (the constructor of a class, say). `via` says how the call is spelt.
+    `alternatives` groups the targets of a call that may go to several, as with a union. `overridable` has the
+    callees as `Class.method`: an edge to an override of one of them is more precise, and no mistake.
     """
 
     file: str
@@ -60,6 +63,8 @@ class Site:
     via: str
     callee: str
     targets: tuple[Definition, ...] = ()
+    alternatives: tuple[tuple[Definition, ...], ...] = ()
+    overridable: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -92,8 +97,12 @@ class SourceFile:
         self.relative = relative
         text = path.read_bytes()
         self.line_count = text.count(b"\n")
+        self.aliases: dict[int, ast.expr] = {}  # by line: the name that a plain assignment gives another name
+        self.bare_parameters: set[tuple[int, str]] = set()  # by line and name: those without an annotation
         self._by_line: dict[tuple[str, int], str] = {}
         self._heads: dict[str, set[int]] = {}
+        self._heads_at: dict[tuple[int, int], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef] = {}
+        self._lines = [line.decode(errors="replace") for line in text.splitlines()]
         self.calls: dict[Position, ast.Call] = {}
         self.doubtful: set[Position] = set()
         tree = ast.parse(text, filename=str(path))
@@ -104,11 +113,16 @@ class SourceFile:
             inner, names = prefix, local
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 name = f"{prefix}{child.name}"
+                head = self._lines[child.lineno - 1]
+                column = re.search(rf"\b(?:def|class)\s+({re.escape(child.name)})\b", head[child.col_offset :])
+                if column is not None:
+                    self._heads_at[child.lineno, child.col_offset + column.start(1)] = child
                 for line in (child.lineno, *(decorator.lineno for decorator in child.decorator_list)):
                     self._by_line[child.name, line] = name
                     self._heads.setdefault(name, set()).add(line)
                 inner = f"{name}."
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                self._read_parameters(child, method=isinstance(node, ast.ClassDef))
                 names = (local | _bound_names(child)) - _global_names(child)
             elif isinstance(child, ast.Call):
                 end = (child.end_lineno or 0, child.end_col_offset or 0)
@@ -116,7 +130,15 @@ class SourceFile:
                 self.calls[position] = child
                 if isinstance(child.func, ast.Name) and child.func.id in local:
                     self.doubtful.add(position)
+            elif isinstance(child, ast.Assign) and isinstance(child.value, ast.Name | ast.Attribute):
+                self.aliases[child.lineno] = child.value
             self._collect(child, inner, names)
+
+    def _read_parameters(self, function: ast.FunctionDef | ast.AsyncFunctionDef, *, method: bool) -> None:
+        arguments = function.args
+        for each in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs][method:]:
+            if each.annotation is None:
+                self.bare_parameters.add((each.lineno, each.arg))
 
     def definition(self, name: str, line: int) -> Definition | None:
         """Find the definition of a bare name that starts at a line, together with its same-named siblings."""
@@ -124,6 +146,13 @@ class SourceFile:
         if qualified is None:
             return None
         return Definition(self.relative, qualified, frozenset(self._heads[qualified]))
+
+    def callable_at(self, line: int, column: int) -> Definition | None:
+        """Find the function or class whose name stands at a place; a property is no callable."""
+        found = self._heads_at.get((line, column))
+        if found is None or any("property" in ast.unparse(each) for each in found.decorator_list):
+            return None
+        return self.definition(found.name, line)
 
 
 def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from scanstore.jobs.schedules import Schedules
     from scanstore.library.library import Library
     from scanstore.llm import slots
-    from scanstore.maintenance import backup, cleaning, compaction, dump, health, pruning, rekeying
+    from scanstore.maintenance import backup, cleaning, compaction, dump, health, pruning, rekeying, unfilled
     from scanstore.maintenance.merge import merge
     from scanstore.maintenance.repair import repair
     from scanstore.plans.plans import Plans
@@ -84,6 +84,7 @@ else:
             "maintenance.merge.merge": (),
             "maintenance.pruning": (),
             "maintenance.rekeying": (),
+            "maintenance.unfilled": (),
             "maintenance.repair.repair": (),
             "report.gather": (),
             "snapshots.scans": (),
@@ -117,5 +118,5 @@ __all__ = [
     "Sessions", "Settings", "StoreFindings", "StoreScans", "Symbols", "Verified", "asking", "atomic_files",
     "backup", "calls", "cleaning", "compaction", "dump", "encryption", "errors", "freshness", "gather", "health",
     "languages", "locations", "logs", "looks", "merge", "migrations", "models", "pagination", "pruning", "rekeying",
-    "repair", "rows", "scans", "slots", "state_machine", "values", "walk",
+    "repair", "rows", "scans", "slots", "state_machine", "unfilled", "values", "walk",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -223,3 +224,21 @@ def test_an_unknown_part_of_the_page_is_a_usage_error(record: Any, capsys: pytes
     with pytest.raises(SystemExit) as ended:
         record.main(["truth"])
     assert ended.value.code == 2 and "it has: snapshot, claims, sarif" in capsys.readouterr().err
+
+
+@pytest.mark.extras
+def test_a_language_server_judges_calls_and_uses(tmp_path: Path) -> None:
+    needs.package("pyright", "test")
+    tree = tmp_path / "tree"
+    (tree / "src").mkdir(parents=True)
+    (tree / "src" / "shop.py").write_text(SHOP)
+    (tree / "src" / "app.py").write_text(APP)
+    (tree / "pyproject.toml").write_text('[tool.pyright]\ninclude = ["elsewhere"]\n')
+    done = run("--server", f"{tree}:src", script=ROOT / "benchmarks" / "accuracy.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 known (100.00 %: 4 project, 1 external, 0 value)" in done.stdout
+    assert "precision 100.00 %, recall 100.00 %" in done.stdout
+    assert "called external: 0 of 0" in done.stdout
+    done = run(str(tree), script=ROOT / "benchmarks" / "language_server.py")
+    assert done.returncode == 0, done.stderr
+    assert "recall 100.00% of 6, precision 100.00%" in done.stdout

@@ -162,7 +162,9 @@ def test_a_healthy_store(made: Path) -> None:
     assert found.ok and found.problems == [] and found.path == str(made) and found.writable
     assert (found.schema_version, found.sqlite) == (SCHEMA_VERSION, sqlite3.sqlite_version)
     assert found.bytes == len(before) and made.read_bytes() == before
-    assert check_db_health(made, thorough=True) == found
+    assert found.unchecked == ["the contents of rows and indexes"]
+    complete = found._replace(unchecked=["whether the full-text indexes fit their texts"])
+    assert check_db_health(made, thorough=True) == complete
 
 
 def test_what_is_in_the_way_is_told_not_raised(made: Path, tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_what_is_in_the_way_is_told_not_raised(made: Path, tmp_path: Path) -> No
     before = files(tmp_path)
     for path, problem in cases.items():
         found = check_db_health(path)
-        assert not found.ok and found.schema_version is None
+        assert not found.ok and found.schema_version is None and found.unchecked == ["the whole file"]
         assert len(found.problems) == 1 and problem in found.problems[0]
     assert files(tmp_path) == before
 
@@ -270,6 +272,35 @@ def test_a_file_that_was_cut_off_is_not_healthy(made: Path) -> None:
         file.truncate(4096 * 40)
     found = check_db_health(made)
     assert not found.ok and "restore a backup" in found.problems[0]
+
+
+def pages_of_rows(path: Path) -> list[int]:
+    """Fill a store with rows, and return the numbers of leaf pages of its largest table."""
+    with Store(path) as store:
+        for number in range(100):
+            store.settings[f"key {number}"] = "x" * 3000
+    with sqlite3.connect(path) as connection:
+        sql = "SELECT pageno FROM dbstat WHERE name = 'settings' AND pagetype = 'leaf' ORDER BY pageno"
+        found = [page for (page,) in connection.execute(sql)]
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("damage", [bytes(4096), b"\xff" * 4096, bytes(8)])
+def test_a_damaged_page_of_rows_is_not_healthy(made: Path, damage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = pages_of_rows(made)[-5]
+    with open(made, "r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(damage)
+    found = check_db_health(made)
+    assert not found.ok and "the file is damaged" in found.problems[0] and "scanstore repair" in found.problems[0]
+    monkeypatch.setattr(provisioning, "QUICK", 1000)  # as for a large file
+    large = check_db_health(made)
+    assert large.ok and large.unchecked == ["most pages of the file", "the contents of rows and indexes"]
+    told = CliRunner().invoke(main, ["health", "--db", str(made)]).stdout.splitlines()
+    assert "no problems found" in told[0] and told[1].startswith("not checked: most pages of the file, the contents")
+    assert told[1].endswith(f"check with: scanstore check --db {made}")
+    assert not check_db_health(made, thorough=True).ok
 
 
 def test_thorough_looks_for_damage(made: Path) -> None:

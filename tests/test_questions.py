@@ -344,12 +344,13 @@ def test_imports_of_a_file_and_who_imports_it(store: Store, scan: Scan) -> None:
 def test_a_package_imports_its_own_modules(store: Store, scan: Scan, tmp_path: Path) -> None:
     assert store.symbols.importers("shop/util.py") == ["shop/__init__.py", "shop/core.py"]
     root = plant(tmp_path / "t", {"p/__init__.py": "from . import a\n", "p/a.py": "import p\n"})
-    assert store.symbols.import_cycles(scan=store.scans.record(root)) == [["p/__init__.py", "p/a.py"]]
+    (cycle,) = store.symbols.import_cycles(scan=store.scans.record(root))
+    assert cycle.files == ["p/__init__.py", "p/a.py"] and cycle.kind == "runtime"
 
 
 def test_import_cycles_and_unresolved_imports(store: Store, scan: Scan) -> None:
     assert ["shop/loop_a.py", "shop/loop_b.py"] in [
-        [path for path in cycle if "loop" in path] for cycle in store.symbols.import_cycles()
+        [path for path in cycle.files if "loop" in path] for cycle in store.symbols.import_cycles()
     ]
     assert [(i.importer_file, i.imported_module) for i in store.symbols.unresolved_imports()] == [
         ("shop/core.py", ".missing")

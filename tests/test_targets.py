@@ -254,7 +254,7 @@ def test_all_targets_are_searched_when_asked_for(run: Run, two: Store, tmp_path:
 
 
 def test_a_suppressed_rule_is_one_of_the_target_of_the_folder(run: Run, two: Store, tmp_path: Path) -> None:
-    words = ("findings", "suppress", "--rule", "rule_a", "-j", "known", "--by", "me")
+    words = ("findings", "suppress", "--rule", "rule_a", "-r", "known", "--by", "me")
     run(tmp_path, *words, code=2)
     run(tmp_path / "a", *words)
     assert len(two.findings.suppressions(str(tmp_path / "a"))) == 1

@@ -26,7 +26,7 @@ from scanstore.plans import changes, plans
 from scanstore.report import document, gather
 from scanstore.search import KINDS as SEARCH_KINDS
 from scanstore.sessions import uploads
-from scanstore.symbols import export, graph_formats, symbols
+from scanstore.symbols import cycles, export, graph_formats, reach, symbols
 
 ROOT = Path(scanstore.__file__).parent.parent
 #: Where no other type would be true.
@@ -169,6 +169,8 @@ TUPLES = {
     "NameMatch": tuple(symbols.FIND),
     "GraphFormat": graph_formats.FORMATS,
     "GraphDirection": export.DIRECTIONS,
+    "ReachedBy": reach.LINKS,
+    "CycleKind": cycles.CYCLE_KINDS,
     "Risk": state_machine.RISKS,
     "ChunkStatus": state_machine.CHUNK_STATUSES,
     "DraftStatus": state_machine.DRAFT_STATUSES,

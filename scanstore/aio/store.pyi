@@ -41,6 +41,7 @@ from scanstore.db.words import (
     ChangeField,
     ChangeStatus,
     ChunkStatus,
+    CycleKind,
     DraftStatus,
     FindingState,
     FindingStatus,
@@ -128,8 +129,10 @@ from scanstore.snapshots.recorder import Recorder
 from scanstore.snapshots.scans import FileDiff, Summary, Target
 from scanstore.store import Store, _Row
 from scanstore.symbols.comparison import SymbolDiff
+from scanstore.symbols.cycles import ImportCycle
 from scanstore.symbols.graph import Edge, Reached
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
+from scanstore.symbols.tests_of import ReachingTest
 
 class _AsyncSlot:
     """A slot of a model, held inside its ``with`` block; see ``store.llm.slot``."""
@@ -207,6 +210,13 @@ class AsyncStoreScans(AsyncDomain):
     async def finish(self, scan: Scan | int) -> Scan:
         """Complete a scan: resolve its references and make it the latest of its target. Atomic. Can be repeated after
         more files were recorded. Raises IllegalMove for a failed or cancelled scan.
+        """
+
+    async def rename_target(self, target: str, new: str) -> Target:
+        """Rename a target, with all its scans and findings, and return it. Atomic.
+
+        The next scan must name it, because the default target of a tree is its path. Raises NotFound, Conflict if there
+        is a target of the new name, and InvalidArgument.
         """
 
     async def recorder(self, scan: Scan | int) -> Recorder:
@@ -381,77 +391,10 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[SymbolReference]:
-        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
+        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses.
 
-    async def callers(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = 1,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
-        first.
+        Several definitions of one name in a file count as one symbol, such as the signatures of an overloaded function.
         """
-
-    async def callees(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = 1,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
-
-    async def impact(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        guesses: bool = True,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List all symbols that depend on a symbol by calls, uses and base classes, with their distance.
-
-        A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
-        """
-
-    async def subclasses(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the classes that inherit from a class, directly or not."""
-
-    async def bases(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the classes of the tree that a class inherits from, directly or not."""
 
     def edges(
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: ReferenceType | None = None
@@ -502,9 +445,19 @@ class AsyncSymbols(AsyncDomain):
         """List the files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
 
     async def import_cycles(
-        self, *, scan: Scan | int | None = None, target: str | None = None, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[builtins.list[str]]:
-        """List groups of files that import each other, largest first."""
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        only: CycleKind | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[ImportCycle]:
+        """List groups of files that import each other, largest first, with the import that closes each cycle.
+
+        The ``kind`` is ``runtime``; ``lazy`` if the cycle needs an import inside a function; ``typing`` if it needs one
+        under ``if TYPE_CHECKING``. ``only`` gives the cycles of one kind.
+        """
 
     async def unresolved_imports(
         self,
@@ -530,18 +483,121 @@ class AsyncSymbols(AsyncDomain):
         scan: Scan | int | None = None,
         target: str | None = None,
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
+        ignore: Iterable[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
-        This is a hint, not a proof, because names created at run time are not found. Special methods, overrides of base
-        classes outside the tree, tests, and decorated functions that may be registered are left out. So are symbols of
-        files whose references are not recorded; ``coverage`` lists their languages.
+        This is a hint, not a proof, because names created at run time are not found. Tests, overrides of base classes
+        outside the tree, decorated functions that may be registered, and names that a framework calls
+        (:mod:`scanstore.symbols.frameworks`) are left out. ``ignore`` adds patterns of names or qualified names, such
+        as ``visit_*``. Symbols of files whose references are not recorded are left out too; ``coverage`` lists their
+        languages.
         """
 
     async def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
         """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+
+    async def callers(
+        self,
+        symbol: SymbolLike,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = 1,
+        guesses: bool = False,
+        overrides: bool = False,
+        file: str | Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[Reached]:
+        """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
+        first.
+
+        ``overrides`` adds the callers of what a method overrides and of what overrides it; ``through`` names the called
+        method. ``file`` keeps the callers in matching files: one or several patterns such as ``tests/**``, as in a
+        ``.gitignore``.
+        """
+
+    async def callees(
+        self,
+        symbol: SymbolLike,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = 1,
+        guesses: bool = False,
+        file: str | Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[Reached]:
+        """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
+
+    async def impact(
+        self,
+        symbol: SymbolLike,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = True,
+        overrides: bool = True,
+        file: str | Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[Reached]:
+        """List all symbols that depend on a symbol by calls, uses and base classes, with their distance.
+
+        A class includes its constructor, a decorator reaches the functions that it decorates, and a method reaches
+        those that it overrides and that override it, unless ``overrides`` is false. ``exact`` is false if the shortest
+        path contains a guess. ``file`` keeps the symbols in matching files, as in ``callers``.
+        """
+
+    async def subclasses(
+        self,
+        symbol: SymbolLike,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[Reached]:
+        """List the classes that inherit from a class, directly or not."""
+
+    async def bases(
+        self,
+        symbol: SymbolLike,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[Reached]:
+        """List the classes of the tree that a class inherits from, directly or not."""
+
+    async def tests_of(
+        self,
+        symbol: SymbolLike,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = True,
+        file: str | Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Rows[ReachingTest]:
+        """List the tests that reach a symbol, nearest first, each with its path to the symbol.
+
+        Tests are found as pytest and unittest find them. The path follows calls, uses, base classes, overrides,
+        fixtures and set-up methods. ``exact`` is false if it contains a guess. ``file`` keeps the tests in matching
+        files, as in ``callers``. A test that reaches the symbol by a name created at run time is not found.
+        """
 
 class AsyncModels(AsyncDomain):
     """Model configurations by name, with their slots, calls and answers."""

@@ -36,6 +36,7 @@ from scanstore.cli.schedules import schedules
 from scanstore.cli.search import search, search_findings
 from scanstore.cli.sessions import sessions
 from scanstore.cli.settings import settings
+from scanstore.cli.targets import targets
 from scanstore.cli.users import users
 from scanstore.version import __version__
 
@@ -69,6 +70,7 @@ def main(context: click.Context) -> None:
 
 main.add_command(scan)
 main.add_command(scans)
+main.add_command(targets)
 
 
 @main.group("symbols", cls=Group)
@@ -91,7 +93,7 @@ for _command in (*provision.COMMANDS, *upkeep.COMMANDS, *backup.COMMANDS, *trans
     main.add_command(_command)
 main.add_command(recover)
 main.sections = {
-    "Scan and ask": ("scan", "symbols", "scans", "search"),
+    "Scan and ask": ("scan", "symbols", "scans", "targets", "search"),
     "Findings": ("findings", "sarif", "report"),
     "Review with models": ("chunks", "drafts", "models", "llm"),
     "Library and plans": ("library", "plans"),

@@ -233,7 +233,7 @@ def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
             tell(row, f"Scan {row.id} of {row.target} is {row.status}")
 
     if reasoned:
-        turn = click.option("--reason", help="The reason, which is stored and shown with the scan.")(turn)
+        turn = click.option("--reason", "-r", metavar="TEXT", help="The reason, shown with the scan.")(turn)
     return click.command(verb, help=text)(click.argument("scan")(turn))
 
 

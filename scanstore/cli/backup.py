@@ -9,6 +9,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import basic_options, named_store_path, open_store, store_key, store_path
+from scanstore.cli.destination import check_ending
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import aligned, count, note, plain_text, size, tell
 from scanstore.cli.progress import progress
@@ -40,6 +41,7 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
     Example:
       scanstore backup --folder /mnt/backups --keep 7
     """
+    check_ending(path, "a store", (".db", ".sqlite", ".sqlite3", ".txt"), "give another ending, such as .db")
     with open_store() as store, progress(f"Copying {store_path()}", "pages") as told:
         made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=told)
     checked = f", verified in {made.verifying:.1f} s" if verify else ""

@@ -31,6 +31,7 @@ from scanstore.cli.output import (
     aside,
     check_rows_options,
     here,
+    is_finished,
     is_quiet,
     murmur,
     note,
@@ -55,6 +56,7 @@ _TOLD = "scanstore.cli.told"
 _PROJECT = "scanstore.cli.configuration"
 _PLACE = "scanstore.cli.location"
 _PASSED = "scanstore.cli.passed"
+IN_FILE = f"give the path of a file, such as --db {DEFAULT_STORE}"
 MOST = 20  # targets that a message names
 
 
@@ -325,6 +327,8 @@ def db_option() -> str:
 
 def absolute(path: str) -> str:
     """The absolute path, if there is a current folder."""
+    if path == parts.locations.MEMORY:
+        return path
     try:
         return os.path.abspath(path)
     except OSError:  # the current folder was deleted
@@ -333,6 +337,8 @@ def absolute(path: str) -> str:
 
 def name_store(path: str) -> None:
     """Make a file that was given as an argument the store that this command is about."""
+    if not path.strip():
+        raise Misuse(f"FILE is {path!r:.40}, which names no file; give the path of a store")
     plain = parts.locations.is_plain(path)
     click.get_current_context().meta[_DB] = path if plain else os.path.join(os.curdir, path)
 
@@ -345,6 +351,8 @@ def store_key() -> str | None:
 def existing_store_path() -> str:
     """The same, when there is a file; fails with the remedy otherwise."""
     path = store_path()
+    if path == parts.locations.MEMORY:
+        raise Failure(f"no store at {path}, because a store in memory ends with its command; {IN_FILE}")
     if path and (not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path)):
         raise Failure(f"no store at {path}; make one with: scanstore scan PATH{db_option()}")
     return path
@@ -354,28 +362,40 @@ def existing_store_path() -> str:
 def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     """Open the store for a command, migrating an older one and saying so.
 
-    Only `create` makes a file that was not there. Without `write` and `create`, a place that cannot be written
-    to is read all the same.
+    Only `create` makes a file that was not there. If the command then fails or is interrupted before its first row is
+    written, the new file is removed. Without `write` and `create`, a place that cannot be written to is read all the
+    same.
     """
+    path = store_path() if create else existing_store_path()
+    if path == parts.locations.MEMORY:
+        note_once([f"the store is in memory and ends with this command; to keep it, {IN_FILE}"], murmur)
+    new = create and path != parts.locations.MEMORY and not os.path.lexists(path)
+    try:
+        with _opened(path, new=new, write=write or create) as store:
+            new = new and store.database.created  # another process may have been faster
+            yield store
+            finish()
+    except BaseException:
+        if new and not is_finished(click.get_current_context()):
+            parts.unfilled.remove_unfilled(path, store_key())
+        raise
+
+
+def _opened(path: str, *, new: bool, write: bool) -> Store:
     from scanstore.store import Store  # start-up of the command line
 
-    path = store_path() if create else existing_store_path()
-    new = create and not os.path.exists(path)
     try:
-        store = Store(path, migrate=new)
+        return Store(path, migrate=new or path == parts.locations.MEMORY)
     except parts.errors.OutdatedSchema:
         with progress(f"Migrating {path}"):
             done = parts.migrations.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
-        store = Store(path)
+        return Store(path)
     except parts.errors.ReadOnly:
-        if create or write:
+        if write:
             raise
-        store = Store(path, read_only=True)
-    with store:
-        yield store
-        finish()
+        return Store(path, read_only=True)
 
 
 def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Scan:

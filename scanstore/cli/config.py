@@ -76,8 +76,8 @@ def _values(problems: list[str]) -> Iterator[Value]:
     names = " or ".join(project.NAMES)
     where = "" if found.file is None else "above the current folder" if found.above else "in the current folder"
     yield Value("file", found.file, where or f"no {names} with a configuration here or above")
-    for key in ("db", "exclude", "include", "roots", "severities", "gates"):
-        value = getattr(found, key)
+    for key in ("db", "exclude", "include", "roots", "severities", "gates", "unused-ignore"):
+        value = getattr(found, key.replace("-", "_"))
         yield Value(key, list(value) if isinstance(value, tuple) else value, _source(found, key))
 
 

@@ -53,6 +53,7 @@ class ProjectConfiguration(NamedTuple):
     roots: tuple[str, ...] = ()
     severities: Mapping[str, Severity] = {}
     gates: tuple[str, ...] = ()
+    unused_ignore: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
 
@@ -68,7 +69,9 @@ def read() -> ProjectConfiguration:
             continue
         table = _table(candidate)
         if table is not None:
-            values: dict[str, Any] = {key: _checked(candidate.path, key, value) for key, value in table.items()}
+            values: dict[str, Any] = {
+                key.replace("-", "_"): _checked(candidate.path, key, value) for key, value in table.items()
+            }
             found = ProjectConfiguration(candidate.path, candidate.above, keys=tuple(table), passed=tuple(passed))
             return found._replace(**values)
     return ProjectConfiguration(passed=tuple(passed))
@@ -198,6 +201,10 @@ def _patterns(file: str, key: str, value: object) -> tuple[str, ...]:
     return tuple(_list(file, key, value, 'write a list of patterns such as ["vendor/"]'))
 
 
+def _names(file: str, key: str, value: object) -> tuple[str, ...]:
+    return tuple(_list(file, key, value, 'write a list of patterns of names such as ["visit_*"]'))
+
+
 def _severities(file: str, key: str, value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise _wrong(file, key, value, 'write a table such as {"bandit:B101" = "info"}')
@@ -228,6 +235,7 @@ def _word(file: str, key: str, value: object, words: Sequence[str]) -> str:
 
 _CHECKS: dict[str, Callable[[str, str, object], object]] = {
     "db": _db, "exclude": _patterns, "include": _patterns, "roots": _roots, "severities": _severities, "gates": _gates,
+    "unused-ignore": _names,
 }  # fmt: skip
 
 

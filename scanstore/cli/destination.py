@@ -6,15 +6,50 @@ Change here: the ways to name the file, and the names that are refused because t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+import shlex
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from scanstore.cli.base import Decorated, Misuse, is_one_scan, named_target
+from scanstore.cli.base import Decorated, Misuse, db_option, is_one_scan, named_target
 
 if TYPE_CHECKING:
     from scanstore.store import Store
+
+
+REPORTS = {
+    ".html": "html", ".htm": "html", ".md": "markdown", ".markdown": "markdown", ".json": "json", ".csv": "csv",
+    ".txt": "text",
+}  # fmt: skip
+_COMMANDS = {  # the command that writes files with an ending
+    **dict.fromkeys(REPORTS, "scanstore report {}"),
+    **dict.fromkeys((".sarif", ".sarif.json"), "scanstore sarif dump {}"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "scanstore dump {}"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "scanstore backup {}"),
+    ".tsv": "scanstore findings list --tsv > {}",
+}
+#: Endings of well-known formats that no command writes.
+_UNKNOWN = frozenset(
+    ".pdf .xml .yaml .yml .toml .xls .xlsx .ods .docx .odt .rst .adoc .tex .parquet .zip .gz .svg .png .ipynb".split()
+)
+
+
+def check_ending(file: str | None, writes: str, own: Collection[str], otherwise: str) -> None:
+    """Fail if the ending of FILE promises another format than the one that the command ``writes``.
+
+    ``own`` are the endings that fit, and ``otherwise`` says how to write the file all the same.
+    """
+    name = os.path.basename(file or "").lower()
+    ending = ".sarif.json" if name.endswith(".sarif.json") else os.path.splitext(name)[1]
+    if file is None or ending in own or ending not in _COMMANDS and ending not in _UNKNOWN:
+        return
+    if ending in _UNKNOWN:
+        remedy = f"no command writes {ending[1:].upper()}: give another ending"
+    else:
+        remedy = f"run: {_COMMANDS[ending].format(shlex.quote(file))}{db_option()}"
+    raise Misuse(f"{file} ends with {ending}, but this command writes {writes}; {remedy}; or {otherwise}")
 
 
 def output_argument(command: Decorated) -> Decorated:

@@ -1,4 +1,4 @@
-"""`scanstore symbols callers|callees|impact|subclasses|bases|graph`: follow references from a symbol, or draw them."""
+"""`scanstore symbols callers|callees|impact|subclasses|bases|tests-of|graph`: follow references from a symbol."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ if TYPE_CHECKING:
     from scanstore.db.words import GraphDirection, GraphFormat
     from scanstore.symbols.graph import Reached
     from scanstore.symbols.models import Symbol
+    from scanstore.symbols.tests_of import ReachingTest
 
 DEFAULT = click.core.ParameterSource.DEFAULT
+
+
+FILES = click.option(
+    "--file", multiple=True, metavar="PATTERN", help="Only rows in files that match, such as 'tests/**'; repeatable."
+)
 
 
 def _steps(_: click.Context, __: click.Parameter, value: str) -> int | None:
@@ -38,25 +44,48 @@ def _steps(_: click.Context, __: click.Parameter, value: str) -> int | None:
     return int(value)
 
 
-def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) -> click.Command:
-    """Make the command that asks `store.symbols.<verb>`."""
+def _line(row: Reached) -> str:
+    """Return the line of the first reference, and how many more there are: `9 +2`."""
+    more = f" +{row.references - 1}" if row.references > 1 else ""
+    return "" if row.line is None else f"{row.line}{more}"
 
-    @click.command(verb, help=text)
-    @click.argument("symbol")
-    @click.option(
-        "--depth", callback=_steps, default=depth, show_default=True, metavar="N|all", help="Steps to follow."
-    )
-    @click.option("--guesses/--no-guesses", default=guesses, show_default=True, help="Follow guessed references too.")
-    @rows_options("place", "steps", "type", "name", "trust")
+
+def _question(
+    verb: str, text: str, nothing: str, *, depth: str, guesses: bool, files: bool = False, overrides: bool | None = None
+) -> click.Command:
+    """Make the command that asks `store.symbols.<verb>`."""
+    options = [
+        click.option(
+            "--depth", callback=_steps, default=depth, show_default=True, metavar="N|all", help="Steps to follow."
+        ),
+        click.option(
+            "--guesses/--no-guesses", default=guesses, show_default=True, help="Follow guessed references too."
+        ),
+    ]
+    if overrides is not None:
+        options.append(
+            click.option(
+                "--overrides/--no-overrides", default=overrides, show_default=True,
+                help="Follow the methods that a method overrides, and those that override it.",
+            )
+        )  # fmt: skip
+    if files:
+        options.append(FILES)
+
+    @rows_options("place", "line", "steps", "type", "name", "trust")
     @common
-    def ask(symbol: str, depth: int | None, guesses: bool, scan: str | None) -> None:
+    def ask(
+        symbol: str, depth: int | None, guesses: bool, scan: str | None, file: tuple[str, ...] = (), **more: bool
+    ) -> None:
+        narrowed: dict[str, object] = {**more, "file": file} if file else {**more}
         with open_store() as store:
             row = pick_symbol(store, symbol, scan)
             follow: Callable[..., list[Reached]] = getattr(store.symbols, verb)
-            found = follow(row, depth=depth, guesses=guesses)
+            found = follow(row, depth=depth, guesses=guesses, **narrowed)
             where = store.scans.get(row.scan_id)
             columns: Columns[Reached] = (
                 place_column(where),
+                Column("line", _line, right=True, key=lambda row: row.line or 0),
                 Column("steps", "distance", right=True),
                 Column("type", "symbol_type"),
                 Column("name", "qualified_name"),
@@ -64,11 +93,51 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
             )
             listing(found, columns)
             if not found:
-                more = "" if guesses or not follow(row, depth=depth, guesses=True) else "; --guesses finds some"
-                message = f"{nothing.format(row.qualified_name)}{more}"
+                more_found = not guesses and follow(row, depth=depth, guesses=True, **narrowed)
+                hint = "; --guesses finds some" if more_found else ""
+                kept = f" in {' or '.join(file)}" if file else ""
+                message = f"{nothing.format(row.qualified_name)}{kept}{hint}"
                 limits(store, where, "references", message, path=row.file_path)
 
-    return ask
+    command: Callable[..., None] = ask
+    for option in reversed(options):
+        command = option(command)
+    return click.command(verb, help=text)(click.argument("symbol")(command))
+
+
+@click.command("tests-of")
+@click.argument("symbol")
+@click.option("--depth", callback=_steps, default="all", show_default=True, metavar="N|all", help="Steps to follow.")
+@click.option("--guesses/--no-guesses", default=True, show_default=True, help="Follow guessed references too.")
+@FILES
+@rows_options("place", "steps", "name", "trust", "path")
+@common
+def tests_of(symbol: str, depth: int | None, guesses: bool, file: tuple[str, ...], scan: str | None) -> None:
+    """List the tests that reach a symbol, nearest first, each with its path to the symbol.
+
+    Tests are the functions and methods that pytest and unittest find. A path follows calls, uses, base classes,
+    overrides, fixtures and set-up methods. A row is marked `guessed` when its path contains a guess.
+
+    \b
+    Example:
+      scanstore symbols tests-of json.loads --limit 5
+    """
+    with open_store() as store:
+        row = pick_symbol(store, symbol, scan)
+        found = store.symbols.tests_of(row, depth=depth, guesses=guesses, file=file or None)
+        where = store.scans.get(row.scan_id)
+        columns: Columns[ReachingTest] = (
+            place_column(where),
+            Column("steps", "distance", right=True),
+            Column("name", "qualified_name"),
+            Column("trust", lambda row: "" if row.exact else "guessed"),
+            Column("path", lambda row: " -> ".join(row.path[1:])),  # it begins with the name
+        )
+        listing(found, columns)
+        if not found:
+            kept = f" in {' or '.join(file)}" if file else ""
+            message = f"no test{kept} that was found reaches {row.qualified_name}"
+            limits(store, where, "references", message, path=row.file_path)
 
 
 @click.command("graph")
@@ -139,15 +208,19 @@ def draw(
 COMMANDS = (
     _question(
         "callers",
-        """List the callers of a symbol, nearest first: file:line, steps away, type, name.
+        """List the callers of a symbol, nearest first: file:line, line of the call, steps away, type, name.
+
+        The line of a caller with several calls is that of the first, with the number of the others: `9 +2`.
 
         \b
         Example:
-          scanstore symbols callers json.loads --depth 2
+          scanstore symbols callers json.loads --depth 2 --file 'tests/**'
         """,
         "nothing that was found calls {}",
         depth="1",
         guesses=False,
+        files=True,
+        overrides=False,
     ),
     _question(
         "callees",
@@ -160,10 +233,11 @@ COMMANDS = (
         "{} calls nothing that was found in the tree",
         depth="1",
         guesses=False,
+        files=True,
     ),
     _question(
         "impact",
-        """List everything that depends on a symbol by calls, uses and base classes, directly or not.
+        """List everything that depends on a symbol by calls, uses, base classes and overrides, directly or not.
 
         A row is marked `guessed` when the shortest way to it contains a guess.
 
@@ -174,6 +248,8 @@ COMMANDS = (
         "nothing that was found depends on {}",
         depth="all",
         guesses=True,
+        files=True,
+        overrides=True,
     ),
     _question(
         "subclasses",
@@ -199,5 +275,6 @@ COMMANDS = (
         depth="all",
         guesses=False,
     ),
+    tests_of,
     draw,
 )

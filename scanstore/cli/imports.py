@@ -11,7 +11,9 @@ from scanstore.cli.base import common, find_scan, open_store, recorded_path, row
 from scanstore.cli.output import Column, Columns, listing, place_column, places, row_limit
 
 if TYPE_CHECKING:
+    from scanstore.db.words import CycleKind
     from scanstore.snapshots.models import Scan
+    from scanstore.symbols.cycles import ImportCycle
     from scanstore.symbols.models import ImportRelation
 
 IMPORTS = ("place", "resolution", "module", "names", "file")  # the columns of import statements
@@ -70,26 +72,37 @@ def importers(file: str, scan: str | None) -> None:
 
 
 @click.command()
-@rows_options("number", "files", "names")
+@click.option(
+    "--kind", type=click.Choice(("runtime", "lazy", "typing")),
+    help="Only cycles of module-level imports, or those that need an import inside a function or under TYPE_CHECKING.",
+)  # fmt: skip
+@rows_options("number", "kind", "files", "names", "closed", "module")
 @common
-def cycles(scan: str | None) -> None:
-    """List groups of files that import each other, largest first.
+def cycles(kind: CycleKind | None, scan: str | None) -> None:
+    """List groups of files that import each other, largest first, with the import that closes each.
+
+    A `lazy` cycle needs an import inside a function, a `typing` cycle one under `if TYPE_CHECKING`.
 
     \b
     Example:
-      scanstore symbols cycles
+      scanstore symbols cycles --kind runtime
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.import_cycles(scan=where, limit=row_limit())
+        found = store.symbols.import_cycles(scan=where, only=kind, limit=row_limit())
         place = places(where)
-        columns: Columns[tuple[int, list[str]]] = (
+        columns: Columns[tuple[int, ImportCycle]] = (
             Column("number", lambda row: row[0], right=True),
-            Column("files", lambda row: len(row[1]), right=True),
-            Column("names", lambda row: ", ".join(place(path, None) for path in row[1])),
-        )
-        listing(enumerate(found, 1), columns, data=lambda row: row[1])
-        limits(store, where, "imports", "" if found else f"no files of scan {where.id} import each other")
+            Column("kind", lambda row: row[1].kind),
+            Column("files", lambda row: len(row[1].files), right=True),
+            Column("names", lambda row: ", ".join(place(path, None) for path in row[1].files)),
+            Column("closed", lambda row: place(row[1].from_file, row[1].line),
+                   key=lambda row: (row[1].from_file, row[1].line)),
+            Column("module", lambda row: f"import {row[1].module} -> {place(row[1].to_file, None)}"),
+        )  # fmt: skip
+        listing(enumerate(found, 1), columns, data=lambda row: row[1]._asdict())
+        message = f"no files of scan {where.id} import each other{f' by {kind} imports' if kind else ''}"
+        limits(store, where, "imports", "" if found else message)
 
 
 @click.command()

@@ -6,9 +6,12 @@ import os
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import (
+    IN_FILE,
     Misuse,
     basic_options,
+    db_option,
     existing_store_path,
     named_store_path,
     new_store_path,
@@ -32,8 +35,11 @@ def init() -> None:
     Example:
       scanstore init --db audit.db
     """
-    new = not os.path.exists(new_store_path())
+    if (path := new_store_path()) == parts.locations.MEMORY:
+        raise Misuse(f"a store in memory ends with its command, so {path} cannot be created ahead; {IN_FILE}")
+    new = not os.path.exists(path)
     with open_store(create=True) as store:
+        finish()  # an empty store is the result
         tell({"store": store.path, "created": new}, f"{'Created' if new else 'Exists already:'} {store.path}")
 
 
@@ -57,16 +63,19 @@ def seed(file: str | None) -> None:
     named_store_path(creates=True)
     with open_store(create=True) as store:
         added = seed_db(store, file)
-        parts = [count(number, section[:-1]) for section, number in added.items() if number]
-        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all rows exist already")
+        told = [count(number, section[:-1]) for section, number in added.items() if number]
+        tell(added, [f"Added {', '.join(told)}"] if told else (), "nothing to add: all rows exist already")
 
 
 @click.command()
-@click.option("--thorough", is_flag=True, help="Also look for damage, as `scanstore check` does.")
+@click.option("--thorough", is_flag=True, help="Also check the contents, as `scanstore check` does.")
 @basic_options
 @click.pass_context
 def health(context: click.Context, thorough: bool) -> None:
     """Report whether the store is usable, without changing it. The exit code is 1 if it is not.
+
+    All pages are read in a file of at most 32 MB. The last line names the parts that were not checked; `scanstore
+    check` checks all of them.
 
     \b
     Example:
@@ -79,7 +88,8 @@ def health(context: click.Context, thorough: bool) -> None:
     if found.ok:
         how = "writable" if found.writable else "read-only"
         facts = f"schema {found.schema_version}, {size(found.bytes)}, {how}, SQLite {found.sqlite}"
-        lines.append(f"{found.path}: well ({facts})")
+        lines.append(f"{found.path}: no problems found ({facts})")
+        lines.append(f"not checked: {', '.join(found.unchecked)}; check with: scanstore check{db_option()}")
     tell(found, map(plain_text, lines))
     context.exit(0 if found.ok else 1)
 

@@ -20,14 +20,13 @@ from scanstore.cli.base import (
     store_path,
 )
 from scanstore.cli.configuration import GATES as RULES
-from scanstore.cli.destination import check_file, output_argument
+from scanstore.cli.destination import REPORTS, check_ending, check_file, output_argument
 from scanstore.cli.output import count, note
 
 if TYPE_CHECKING:
     from scanstore.report.document import Report
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
 fail_on_option = click.option(
     "--fail-on", "rule", type=click.Choice((*RULES, "none"), case_sensitive=False), metavar="WHICH-SEVERITY",
     help="End with 1 if an open or confirmed finding is at least this severe. new-high counts findings that are new,"
@@ -59,7 +58,8 @@ def report(
     """Report the open findings and the changes since an earlier scan.
 
     The report is written to FILE, or to the standard output. The ending of FILE decides the format: JSON, CSV,
-    Markdown or one HTML page, else text. The report has all findings of a target, each with its change since the
+    Markdown or one HTML page, else text. An ending of another known format, such as .sarif, is refused unless --format
+    is given. The report has all findings of a target, each with its change since the
     previous run of its tool; --scan ID reports only findings that this scan saw.
 
     \b
@@ -67,8 +67,9 @@ def report(
       scanstore report --fail-on new-high
       scanstore report findings.html
     """
-
-    name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
+    if format is None and not as_json:
+        check_ending(file, f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}", REPORTS, "add --format text")
+    name = "json" if as_json else format or REPORTS.get(os.path.splitext(file or "")[1].lower(), "text")
     gates = gates_of(rule)
     with open_store() as store:
         check_file(store, file)

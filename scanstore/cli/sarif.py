@@ -18,7 +18,7 @@ from scanstore.cli.base import (
     open_store,
     scan_option,
 )
-from scanstore.cli.destination import check_file, output_argument
+from scanstore.cli.destination import check_ending, check_file, output_argument
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
 from scanstore.cli.progress import progress
@@ -120,6 +120,7 @@ def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], git
     """
     if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the report: give FILE")
+    check_ending(file, "SARIF", (".sarif", ".sarif.json", ".json"), "write to the standard output")
     if file is None:
         keep("the output is not complete")
     with open_store() as store:

@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore import parts
 from scanstore.cli.base import (
     Failure,
     basic_options,
     existing_store_path,
     named_store_path,
     open_store,
-    store_key,
 )
-from scanstore.cli.destination import output_argument
-from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.destination import check_ending, output_argument
+from scanstore.cli.interrupts import keep, kept
 from scanstore.cli.output import (
     aligned,
     caution,
     count,
-    is_finished,
     json_stream,
     note,
     plain_text,
@@ -62,6 +59,7 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
     """
     if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the dump: give FILE")
+    check_ending(file, "JSON Lines", (".jsonl", ".ndjson", ".json", ".txt"), "write to the standard output")
     if file == "-":
         keep("the output is not complete")
     with open_store() as store:
@@ -78,9 +76,8 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
 @click.argument("file", metavar="FILE")
 @click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
 @basic_options
-@click.pass_context
 @kept("nothing was loaded")
-def load(context: click.Context, file: str, no_accounts: bool) -> None:
+def load(file: str, no_accounts: bool) -> None:
     """Create a store from a dump.
 
     FILE may be - for the standard input. The whole dump is loaded, or nothing. Creates the store if it is missing. An
@@ -94,17 +91,10 @@ def load(context: click.Context, file: str, no_accounts: bool) -> None:
       scanstore load store.jsonl --no-accounts
     """
     path = named_store_path(creates=True)
-    new = not os.path.exists(path)
-    try:
-        with open_store(create=True) as store:
-            source = binary_input() if file == "-" else file
-            with progress(f"Loading {spoken(file)}", BYTES) as display:
-                told = store.load(source, accounts=not no_accounts, progress=display)
-            finish()
-    except BaseException:
-        if new and not is_finished(context):
-            parts.dump.remove_unfilled(path, store_key())  # another process may have filled it meanwhile
-        raise
+    with open_store(create=True) as store:
+        source = binary_input() if file == "-" else file
+        with progress(f"Loading {spoken(file)}", BYTES) as display:
+            told = store.load(source, accounts=not no_accounts, progress=display)
     tell(told, _loaded_lines(path, told))
     _note_left_out(told.own_left_out)
 

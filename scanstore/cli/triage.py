@@ -85,11 +85,11 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 @click.command()
 @click.argument("findings", metavar="ID...", type=ID, nargs=-1, required=True)
 @click.argument("status", metavar="STATUS", type=click.Choice(STATUSES, case_sensitive=False))
-@click.option("--note", "remark", metavar="TEXT", help="The reason.")
+@click.option("--reason", "-r", metavar="TEXT", help="The reason.")
 @by_option
 @basic_options
 @kept()
-def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None, by: str) -> None:
+def triage(findings: tuple[int, ...], status: FindingStatus, reason: str | None, by: str) -> None:
     """Set the status of findings: of all of them or none.
 
     STATUS is open, confirmed, false_positive, ignored or fixed. Later scans keep it, but a fixed finding is reopened
@@ -97,17 +97,17 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
 
     \b
     Example:
-      scanstore findings triage 3 4 false_positive --note "the name is checked before"
+      scanstore findings triage 3 4 false_positive --reason "the name is checked before"
     """
     with open_store(write=True) as store:
         with store.transaction():
             before = {key: store.findings.get(key).status for key in findings}
             said = {key: len(store.findings.history(key)) for key in before}
-            rows = [store.findings.triage(key, status, by=by, reason=remark) for key in before]
+            rows = [store.findings.triage(key, status, by=by, reason=reason) for key in before]
             said = {key: len(store.findings.history(key)) - count for key, count in said.items()}
         for row in rows:
             if not said[row.id]:
-                lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
+                lost = "" if reason is None else ", and the reason was not kept; see: scanstore findings comment"
                 caution(f"finding {row.id} is {before[row.id]} already{lost}")
         step: Column[Finding] = Column("status", lambda row: f"{before[row.id]} -> {row.status}")
         listing([row for row in rows if said[row.id] or wants_json()], ("id", step, "title"))
@@ -133,17 +133,19 @@ def comment(finding: int, text: str, by: str) -> None:
 
 @click.command()
 @click.argument("finding", metavar="ID", type=ID)
-@rows_options("time", "by", "decision", "note")
+@rows_options("time", "by", "decision", "reason")
 @basic_options
 def history(finding: int) -> None:
-    """Show the decisions and comments about a finding: time, author, decision, note.
+    """Show the decisions and comments about a finding: time, author, decision, reason.
 
     \b
     Example:
       scanstore findings history 3
     """
     with open_store() as store:
-        columns: Columns[FindingEvent] = (Column("time", "created_at"), "by", Column("decision", _decision), "note")
+        columns: Columns[FindingEvent] = (
+            Column("time", "created_at"), "by", Column("decision", _decision), Column("reason", "note"),
+        )  # fmt: skip
         found = store.findings.history(finding, limit=row_limit())
         listing(found, columns, f"nothing was decided about finding {finding} yet")
 
@@ -161,7 +163,7 @@ def _decision(event: FindingEvent) -> str:
 @click.option("--tool", metavar="TOOL", help="Only findings of this tool.")
 @click.option("--path", metavar="PATTERN", help="Only findings in files that match PATTERN, as in .gitignore.")
 @click.option("--target", metavar="TARGET", help="The target. [default: the target of the current folder]")
-@click.option("--justification", "-j", metavar="TEXT", required=True, help="The reason.")
+@click.option("--reason", "-r", metavar="TEXT", required=True, help="The reason.")
 @click.option(
     "--expires", metavar="WHEN", callback=_moment,
     help="End of the suppression: a day (2027-01-31) or a span (30d, 12h, 4w).",
@@ -175,7 +177,7 @@ def suppress(
     tool: str | None,
     path: str | None,
     target: str | None,
-    justification: str,
+    reason: str,
     expires: datetime | None,
     by: str,
 ) -> None:
@@ -186,15 +188,15 @@ def suppress(
 
     \b
     Example:
-      scanstore findings suppress 3 --justification "gone with the rewrite" --expires 30d
-      scanstore findings suppress --rule B101 --tool Bandit --path tests/ --justification "tests may assert"
+      scanstore findings suppress 3 --reason "gone with the rewrite" --expires 30d
+      scanstore findings suppress --rule B101 --tool Bandit --path tests/ --reason "tests may assert"
     """
     if bool(findings) == (rule is not None):
         raise click.UsageError("Give the ids of findings, or --rule.")
     if findings and (tool is not None or path is not None or target is not None):
         raise click.UsageError("--tool, --path and --target go with --rule.")
     with open_store(write=True) as store:
-        suppress = partial(store.findings.suppress, reason=justification, by=by, expires=expires)
+        suppress = partial(store.findings.suppress, reason=reason, by=by, expires=expires)
         with store.transaction():
             if rule is None:
                 made = [suppress(key) for key in dict.fromkeys(findings)]

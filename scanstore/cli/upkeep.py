@@ -206,18 +206,20 @@ def prune(
     if dry_run and yes:
         raise Misuse("give --dry-run or --yes, not both")
 
+    chosen = kinds or ("scans", "jobs")
+    named = " and ".join(filter(None, (", ".join(chosen[:-1]), chosen[-1])))
     with open_store(write=yes) as store:
         try:
-            with progress("Removing", "rows") as display:
+            with progress("Removing", chosen[0] if len(chosen) == 1 else "items") as display:
 
                 def told(done: int, total: int) -> None:
                     if done and yes:
-                        keep(f"{done:,} of {count(total, 'row')} were removed; the same command removes the rest")
+                        keep(f"{done:,} of {total:,} {named} were removed; the same command removes the rest")
                     if display is not None:
                         display(done, total)
 
                 done = store.prune(
-                    older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs"),
+                    older_than=older_than, keep_last=keep_last, dry_run=not yes, what=chosen,
                     progress=told,
                 )  # fmt: skip
         except parts.errors.InvalidArgument as error:

@@ -120,7 +120,9 @@ def check_progress(value: object) -> int:
 def check_path(value: object, what: str) -> str:
     """Return the path of a file or folder as text that is valid for the system."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(path, str) or not path or "\0" in path:
+    if path == "":
+        raise InvalidArgument(f"{what} is '', which is not a path; give that of a file or folder")
+    if not isinstance(path, str) or "\0" in path:
         raise InvalidArgument(
             f"{what} is {shown(value)}, which is not a path; give one in text, without NUL characters"
         )

@@ -125,13 +125,17 @@ class Database(Transactional):
         self.generation = 0
         self.sweeps = 0  # the number of removals of interned names through this object
         self.shut_down = False
+        self.created = False  #: whether this object has created the file
         self._connections: dict[int, Connection] = {}
         self._options = "mode=ro" if read_only else "mode=rw"
         self._synchronous = durability.upper()
         folder = None
         if path == MEMORY:
             if read_only:
-                raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
+                raise InvalidArgument(
+                    ":memory: is a new, empty store each time, so there is nothing to read in it; name a file,"
+                    " such as scanstore.db"
+                )
             folder, self._synchronous = opening.memory_folder(path), "OFF"
             path = os.path.join(folder, "memory.db")
         self.file = real_path(path)
@@ -165,7 +169,7 @@ class Database(Transactional):
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
             else:
-                create_file(self.file, self.name)
+                self.created = create_file(self.file, self.name)
             self._open(migrate)
         except (*TROUBLE, NotAScanstore) as error:
             if self.key is not None and (isinstance(error, NotAScanstore) or code_of(error) == sqlite3.SQLITE_NOTADB):

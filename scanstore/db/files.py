@@ -182,12 +182,15 @@ _READING: _Kinds = _ALWAYS | {
 }
 
 
-def create_file(file: str, name: str, mode: int = 0o600) -> None:
-    """Create an empty file if the path does not exist. By default only its owner may read it."""
+def create_file(file: str, name: str, mode: int = 0o600) -> bool:
+    """Create an empty file if the path does not exist, and return whether it was created. By default only its owner
+    may read it.
+    """
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode))
+        return True
     except FileExistsError:
-        pass
+        return False
     except OSError as error:
         raise refused(error, name, "created") from error
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 
+from scanstore.db.files import MEMORY as MEMORY
 from scanstore.errors import InvalidArgument
 
 DEFAULT = "scanstore.db"
@@ -47,8 +48,11 @@ def path_of(value: str, what: str, *, url: bool = False) -> str:
     must be a URL. Percent-encoded characters of a URL are decoded.
 
     ``what`` names the text in errors. Raises InvalidArgument for a URL of another database, a URL with a query or a
-    host, and the home folder of an unknown user.
+    host, a blank text, and the home folder of an unknown user.
     """
+    if not value.strip():
+        do = "set it to the path of a store, or unset it" if what.startswith("$") else f"write {what} {DEFAULT}"
+        raise InvalidArgument(f"{what} is {value!r:.40}, which names no file; {do}")
     if not url and re.match(_URL, value) is None:
         return _expanded(value, value, what)
     found = re.fullmatch(_SQLITE, value)
@@ -61,7 +65,7 @@ def path_of(value: str, what: str, *, url: bool = False) -> str:
             f"{what} is {without_secrets(value)!r:.200}, and parameters of a URL are not supported; leave out the"
             f" question mark and what follows it: {names:.100} (a question mark in a file's name is %3F)"
         )
-    return _expanded(_decoded(found[1] or ""), found[1] or "", what) or ":memory:"
+    return _expanded(_decoded(found[1] or ""), found[1] or "", what) or MEMORY
 
 
 def is_plain(value: str) -> bool:

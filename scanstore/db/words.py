@@ -34,6 +34,8 @@ BreakageKind: TypeAlias = Literal[
 NameMatch: TypeAlias = Literal["exact", "prefix", "contains"]
 GraphFormat: TypeAlias = Literal["dot", "graphml", "mermaid"]
 GraphDirection: TypeAlias = Literal["callers", "callees", "both"]
+ReachedBy: TypeAlias = Literal["call", "import", "inherit", "use", "constructor", "override", "fixture", "setup"]
+CycleKind: TypeAlias = Literal["runtime", "lazy", "typing"]
 
 # The analysis of scans
 Risk: TypeAlias = Literal["high", "normal", "low"]

@@ -43,6 +43,15 @@ RESOLUTIONS: tuple[Resolution, ...] = ("unresolved", "external", "guessed", "inh
 TEXT = "text/1"
 CHUNK_TYPES = ("function", "class", "full_file")
 BUILTINS = frozenset(dir(builtins))
+#: Builtins that return strings, numbers or files, whose methods lead to nothing else.
+PLAIN_BUILTINS = frozenset(
+    "str bytes bytearray memoryview int float complex bool range ascii bin chr format hash hex id input len oct open"
+    " ord repr callable isinstance issubclass print".split()
+)
+#: The other builtin classes, and the type of a lambda. A ``type(x)`` or ``super()`` may be a class of the tree.
+BUILTIN_CLASSES = frozenset(n for n in dir(builtins) if isinstance(getattr(builtins, n), type)).union(
+    ("function",)
+) - PLAIN_BUILTINS - {"type", "super", "object"}
 #: The largest number of a line.
 LARGEST_LINE = 2**31
 

@@ -202,6 +202,8 @@ def restore(
                         atomic_files.sync(partial, kept)
                         atomic_files.publish(partial, kept, kept)
                     _pour(copy, connection, progress)
+                    # The copy asks for a log; left behind by a kill, with the new id in it, it would seem foreign.
+                    connection.execute("PRAGMA journal_mode=DELETE").fetchall()
                     renew(connection)
             except (Damaged, NotAScanstore) as error:
                 if error.__cause__ is None:  # another program's, and sound

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 import peewee
 
-from scanstore.db import atomic_files, foreign_schema, open_files, user_schema
+from scanstore.db import atomic_files, foreign_schema, user_schema
 from scanstore.db.arguments import check_list, check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
@@ -52,6 +52,7 @@ from scanstore.maintenance.derived import NOTES, SEARCHES
 from scanstore.maintenance.dump_tables import LEFT_OUT as LEFT_OUT
 from scanstore.maintenance.dump_tables import DumpTable, names_of, tables_of
 from scanstore.maintenance.ownership import Run, remove_unowned
+from scanstore.maintenance.unfilled import filled
 
 if TYPE_CHECKING:
     from scanstore.db.progress import ProgressCallback
@@ -276,39 +277,12 @@ def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> Older:
     return connect(path, "mode=ro"), left_out, own
 
 
-def remove_unfilled(path: str, key: str | None = None) -> None:
-    """Delete a store without rows, such as one that was made for a load that failed; leave any other as it is.
-
-    A store that is open in another process stays too. Nothing is raised when it cannot be deleted.
-    """
-    file = os.path.realpath(path)
-    try:
-        with closing(connect(file, "mode=rw", key=key, timeout=0)) as connection:
-            run = connection.execute
-            run("PRAGMA locking_mode = EXCLUSIVE")
-            # SQLite removes the log only for the only connection of a file.
-            if run("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
-                return
-            run("BEGIN EXCLUSIVE")
-            if _filled(run) is not None:
-                return
-        open_files.unlink(file)
-    except (sqlite3.Error, OSError):
-        return
-
-
-def _filled(run: Run) -> str | None:
-    """Return the name of a table that has rows."""
-    names = (table.name for table in tables_of(run))
-    return next((name for name in names if run(f"SELECT EXISTS (SELECT 1 FROM {quoted(name)})").fetchone()[0]), None)
-
-
 def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
     run = db.execute_sql
     with db.atomic():
-        if (filled := _filled(run)) is not None:
+        if (found := filled(run)) is not None:
             raise IllegalMove(
-                f"{db.name} has rows in {filled} already; load into a new store, and merge that into this one"
+                f"{db.name} has rows in {found} already; load into a new store, and merge that into this one"
             )
         for name in (*(index.table for index in SEARCHES), NOTES):  # of rows that are gone
             run(f"DELETE FROM {name}").fetchall()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from scanstore.indexing.facts import interface_text
+from scanstore.indexing.facts import BUILTIN_CLASSES, PLAIN_BUILTINS, interface_text
 from scanstore.snapshots.c3 import Class
 
 Value = tuple[Any, ...] | None
@@ -14,7 +14,14 @@ Found = tuple[Value, bool, bool]  #: a value, whether it was reached through a b
 Order = tuple[list[Class], bool, bool]  #: a class and its ancestors, is one outside the tree, is one its own ancestor
 Bases = tuple[list[Class], bool]  #: the direct bases of a class, and whether one lies outside the tree
 
+#: A module, class or function outside the tree. Its attributes are outside too; what a call returns is unknown.
 EXTERNAL: Value = ("x",)
+#: An attribute that a class of the tree has from a base class outside: the attribute is outside, all else unknown.
+INHERITED: Value = ("x", ".")
+#: A string, a number or a file. All that comes from it is outside.
+PLAIN: Value = ("x", "=")
+PLAIN_TYPE: Value = ("x", "=()")  # a builtin that returns one
+BUILTIN_TYPE: Value = ("x", "()")  # another builtin class: the methods of its instances are outside, not the results
 MOST_MEMBERS = 8  # of a union
 
 
@@ -114,15 +121,36 @@ def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
                 yield method, (module.version, line[1])
 
 
+def builtin(name: str) -> Value:
+    """Return the value of a builtin name, or of the type of a literal."""
+    return PLAIN_TYPE if name in PLAIN_BUILTINS else BUILTIN_TYPE if name in BUILTIN_CLASSES else EXTERNAL
+
+
+def is_external(value: Value) -> bool:
+    return value is not None and value[0] == "x"
+
+
+def external_attribute(value: Value) -> Value:
+    """Return an attribute of something outside the tree."""
+    return None if value == INHERITED else PLAIN if value in (PLAIN, PLAIN_TYPE) else EXTERNAL
+
+
+def external_result(value: Value) -> Value:
+    """Return the result of calling something outside the tree: unknown, because it may be an object of the tree."""
+    return PLAIN if value in (PLAIN, PLAIN_TYPE) else EXTERNAL if value == BUILTIN_TYPE else None
+
+
 def union(values: Iterable[Value]) -> Value:
     """Return the value that is one of several: those in the tree, if there are any."""
     given = list(values)
     known: dict[Value, None] = {}
     for value in given:
-        if value is not None and value is not EXTERNAL:
+        if value is not None and value[0] != "x":
             known.update(dict.fromkeys(value[1] if value[0] == "|" else [value]))
     if not known:
-        return EXTERNAL if given and all(value is EXTERNAL for value in given) else None
+        if not given or None in given:
+            return None
+        return given[0] if len(set(given)) == 1 else INHERITED
     return next(iter(known)) if len(known) == 1 else ("|", tuple(known)[:MOST_MEMBERS])
 
 
@@ -132,10 +160,18 @@ def union_found(found: Iterable[Found]) -> Found:
     return union(value for value, _, _ in each), any(f[1] for f in each), any(f[2] for f in each)
 
 
+def leads_nowhere(path: str, found: Found) -> bool:
+    """Whether a path has no value, or only the variable that it names."""
+    value, inherited, guessed = found
+    if inherited or guessed:
+        return False
+    return value is None or value[0] == "v" and f"{value[1]}:.{value[2]}" == path
+
+
 def certainty(value: Value) -> int:
     """Return how much is known about a value, or about the items of a container."""
     while value is not None and value[0] in "*%wk":
         value = value[1]
     if value is None:
         return 0
-    return 1 if value is EXTERNAL else 2 if value[0] == "v" else 3
+    return 1 if value[0] == "x" else 2 if value[0] == "v" else 3

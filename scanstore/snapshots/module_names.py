@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from scanstore.indexing.facts import BUILTINS
-from scanstore.snapshots.interfaces import EXTERNAL, UNKNOWN, Found, Module, Value
+from scanstore.snapshots.interfaces import EXTERNAL, UNKNOWN, Found, Module, Value, builtin, is_external
 
 
 class Evaluator(Protocol):
@@ -35,14 +35,14 @@ class ModuleNames:
         for star in reversed(known.stars):
             base = self.resolver.evaluate(star)[0]
             if base is None or base[0] != "m":
-                outside = outside or base is EXTERNAL
+                outside = outside or is_external(base)
                 continue
             if name.startswith("_"):
                 continue
             found = self.resolver.evaluate(f"{star}.{name}")
-            if found[0] is not None and found[0] is not EXTERNAL:
+            if found[0] is not None and not is_external(found[0]):
                 return found
-        return (EXTERNAL if outside or name in BUILTINS else None), False, False
+        return (EXTERNAL if outside else builtin(name) if name in BUILTINS else None), False, False
 
     def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
         """Return the attribute of a module from its own interface, or None if only its star imports can define it."""
@@ -64,7 +64,7 @@ class ModuleNames:
             seen.add(place)
             known = self.resolver.modules.get(place)
             found = self.own(place, name, known, False)
-            if found is not None and (place == module or (found[0] is not None and found[0] is not EXTERNAL)):
+            if found is not None and (place == module or (found[0] is not None and not is_external(found[0]))):
                 return found
             if found is not None or known is None:
                 continue
@@ -74,7 +74,7 @@ class ModuleNames:
                     if not name.startswith("_"):
                         rest.append(base[1])
                 elif place == module:
-                    outside = outside or base is EXTERNAL
+                    outside = outside or is_external(base)
         external = module in self.resolver.modules and (outside or name in BUILTINS)
         return (EXTERNAL if external else None), False, False
 

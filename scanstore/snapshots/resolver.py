@@ -22,11 +22,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Any
 
-from scanstore.snapshots.c3 import Class, merged
+from scanstore.snapshots.arguments import argument_path, split_call
+from scanstore.snapshots.c3 import Class
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
+    INHERITED,
     NO_BASES,
+    PLAIN,
     UNKNOWN,
     UNRESOLVED,
     Bases,
@@ -36,35 +40,31 @@ from scanstore.snapshots.interfaces import (
     Module,
     Order,
     Value,
+    builtin,
     certainty,
+    external_attribute,
+    external_result,
+    leads_nowhere,
     union,
     union_found,
 )
 from scanstore.snapshots.module_names import ModuleNames
+from scanstore.snapshots.orders import Deeper, order_of
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
 #: Names that a step looks up although the path does not contain them.
-IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
-#: If a class has more ancestors, the farthest count as outside the tree.
-LONGEST_ORDER = 250
+IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__", "__next__", "__aiter__", "__anext__"))
 #: The limit of nested steps; a step takes up to seven frames of Python's stack.
 DEEPEST = 30
 #: The limit of rounds of one call.
 MOST_ROUNDS = 10
 #: From this number of paths on, a table of all methods is faster.
 MANY = 500
+_VALUES = frozenset(")]~*%&^!:")  # the last character of a path that names no variable
 _OBJECT = frozenset(dir(object))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
-
-
-class _Deeper(Exception):
-    """Raised when a path, or the order of a class, is needed too deep in the stack."""
-
-    def __init__(self, key: str | Class) -> None:
-        super().__init__(key)
-        self.key = key
 
 
 class Resolver:
@@ -117,11 +117,11 @@ class Resolver:
             return self.methods.only(path[2:])
         try:
             target = self.found(path)
-        except _Deeper as met:
+        except Deeper as met:
             target = self.go_deeper(path, met)
         return self.next_rounds(path, target) if self.cyclic else target
 
-    def go_deeper(self, path: str, first: _Deeper) -> BoundTarget | None:
+    def go_deeper(self, path: str, first: Deeper) -> BoundTarget | None:
         """Run a call whose evaluation is too deep for the stack."""
         waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
         while True:
@@ -137,21 +137,22 @@ class Resolver:
                 else:
                     self.order(*key)
                 waiting.pop()
-            except _Deeper as met:
+            except Deeper as met:
                 waiting.append((met.key, len(self.active)))
 
     def next_rounds(self, path: str, target: BoundTarget | None) -> BoundTarget | None:
         """Repeat a call while it has no target in the tree and a path cut in the previous round has a value."""
         rounds = 1
         more = self.learn()
-        if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
+        if not self.orders_now and all(leads_nowhere(each, found) for each, found in self.paths_now.items()):
             self.memo.update(self.paths_now)  # no path in these cycles has a target, in any order of evaluation
+            more = False
         while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
             self.forget_round()
             rounds += 1
             try:
                 target = self.found(path)
-            except _Deeper as met:
+            except Deeper as met:
                 target = self.go_deeper(path, met)
             more = self.learn()
         self.forget_round()
@@ -223,7 +224,7 @@ class Resolver:
             self.cyclic = True
             return known
         if len(self.active) >= self.most:
-            raise _Deeper(path)
+            raise Deeper(path)
         self.active[path] = None
         outer, self.cyclic = self.cyclic, False
         result = self.step(path)
@@ -240,9 +241,12 @@ class Resolver:
 
     def step(self, path: str) -> Found:
         last = path[-1]
+        if path[0] == "=":
+            return self.definition(path[1:])
         if last == ")":
-            value, _, guessed = self.evaluate(path[:-2])
-            return self.call(value), False, guessed
+            head, arguments = (path[:-2], "") if path[-2] == "(" else split_call(path)
+            value, _, guessed = self.evaluate(head)
+            return self.call(value, arguments), False, guessed
         if last == "]":
             head, _, place = path[:-1].rpartition("[")
             value, _, guessed = self.evaluate(head)
@@ -256,6 +260,13 @@ class Resolver:
         if last == "^":
             value, _, guessed = self.evaluate(path[:-1])
             return (("s", value[1], value[2]) if value and value[0] == "c" else None), False, guessed
+        if last == "!":
+            module, _, qual = path[:-1].partition(":.")
+            known = self.modules.get(module)
+            line = known.names.get(qual) if known is not None else None
+            if line is None or line[0] not in "cf":
+                return UNKNOWN
+            return self.holding(module, qual, line, None, True)[:2] + (False,)
         if path[0] == "?":
             value, inherited, _ = self.evaluate(path[1:])
             return value, inherited, True
@@ -271,6 +282,8 @@ class Resolver:
         head, _, name = path.rpartition(".")
         if not head:
             return EXTERNAL, False, False
+        if head == "builtins":
+            return builtin(name), False, False
         value, _, guessed = self.evaluate(head)
         found, inherited, also = self.attribute(value, name)
         return found, inherited, guessed or also
@@ -295,6 +308,8 @@ class Resolver:
             return union_found(self.attribute(each, name) for each in value[1])
         if kind == "m":
             return self.names.attribute(value[1], name)
+        if kind == "i" and name == "__class__":
+            return ("c", value[1], value[2]), False, False
         if kind == "i" or kind == "c":
             return self.member(value[1], value[2], name, value)
         if kind == "s":
@@ -305,27 +320,39 @@ class Resolver:
             return self.entry(value[1], f"{value[2]}.{name}", None)
         if kind == "*":
             return (
-                (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else EXTERNAL),
+                (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else INHERITED),
                 False,
                 False,
             )
         if kind == "%":
             if name in _VALUE_METHODS:
                 return ("k", value[1]), False, False
-            return (("k", ("*", value[1])) if name == "values" else EXTERNAL), False, False
+            if name == "items":
+                return ("k", ("*", ("t", (None, value[1])))), False, False
+            return (("k", ("*", value[1])) if name == "values" else INHERITED), False, False
         if kind == "w":
             inner = value[1]
             if name in ("__enter__", "__aenter__") and inner is not None and inner[0] == "*":
                 return ("k", inner[1]), False, False
             return None, False, False
-        return (EXTERNAL if kind == "x" else None), False, False
+        return (external_attribute(value) if kind == "x" else None), False, False
 
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
         """Return the value of one entry of a module's interface."""
         known = self.modules.get(module)
         line = known.names.get(qual) if known is not None else None
-        if line is None:
+        if known is None or line is None:
             return None, False, False
+        if line[-1] == "|":
+            paths = known.names[f"0|.{qual}"][2]
+            others = [self.evaluate(path) if follow else self.not_followed(path) for path in paths]
+            unsure = any(other[0] is None and path[-1] in _VALUES for other, path in zip(others, paths, strict=True))
+            value, inherited, guessed = union_found([self.holding(module, qual, line, receiver, follow), *others])
+            return value, inherited, guessed or unsure
+        return self.holding(module, qual, line, receiver, follow)
+
+    def holding(self, module: str, qual: str, line: list[Any], receiver: Value, follow: bool) -> Found:
+        """Return the value of one entry, without the other bindings of its name."""
         kind = line[0]
         guessed = line[-1] == "?"
         if kind == "c":
@@ -338,6 +365,11 @@ class Resolver:
             if line[2] is None:
                 return None, False, False
             return self.evaluate(line[2])
+        if kind == "u" and not follow:
+            return union_found(map(self.not_followed, line[2]))
+        if kind == "k":
+            instance = self.evaluate(line[2][0])[0]
+            return (("k", instance) if instance is not None else None), False, False
         if kind in ("t", "u"):
             values = [self.evaluate(path)[0] if path else None for path in line[2]]
             return (("t", tuple(values)) if kind == "t" else union(values)), False, False
@@ -347,8 +379,14 @@ class Resolver:
             if line[2] is None:
                 return ("v", module, qual), False, guessed
             value, _, unsure = self.evaluate(line[2]) if line[2][0] != "@" else (None, False, False)
+            if value is None and line[2].endswith(".TypeVar()"):
+                return UNKNOWN
             return (value if value is not None else ("v", module, qual)), False, guessed or unsure
         return self.typed(line[2], module, qual, receiver), False, guessed
+
+    def not_followed(self, path: str) -> Found:
+        """Evaluate a member of a union; a variable or a property is not followed to its value."""
+        return self.evaluate(path if path[-1] in _VALUES else "=" + path)
 
     def definition(self, path: str) -> Found:
         """Like :meth:`evaluate`, but return a variable or a property itself, not its value."""
@@ -391,105 +429,47 @@ class Resolver:
             if instance and (line is None or line[0] == "v"):
                 own = f"{qual}().{name}"
                 if own in names and follow:
-                    return self.entry(where, own, receiver)[0], inherited, False
+                    value = self.entry(where, own, receiver)[0]
+                    declared = self.entry(where, key, receiver)[0] if line is not None and line[2] else None
+                    if declared is not None and declared[0] != "v":
+                        value = union((declared, value))
+                    return value, inherited, False
                 only = only or own in names
             if line is not None:
                 value, _, guessed = self.entry(where, key, receiver, follow)
                 return value, inherited, guessed
-        return (EXTERNAL if not only and (outside or name in _OBJECT) else None), False, False
+        if receiver is not None and receiver[0] == "c":
+            found = self.of_metaclass(order[skip:], name, follow)
+            if found is not None:
+                return found
+        return (INHERITED if not only and (outside or name in _OBJECT) else None), False, False
+
+    def of_metaclass(self, order: list[Class], name: str, follow: bool) -> Found | None:
+        """Return an attribute of the metaclass of a class with this order."""
+        for where, qual in order:
+            for path in self.modules[where].names[qual][2]:
+                meta = self.evaluate(path[1:])[0] if path[0] == "@" else None
+                if meta is not None and meta[0] == "c":
+                    return self.member(meta[1], meta[2], name, ("i", meta[1], meta[2]), follow=follow)
+        return None
 
     def order(self, module: str, owner: str) -> Order:
-        """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
-        and their subclasses, return the ancestors depth first, each once.
-        """
-        key = (module, owner)
-        known = self.orders.get(key)
-        if known is not None:
-            return known
-        known = self.orders_now.get(key)
-        if known is not None:
-            self.cyclic = True
-            return known
-        if key in self.active:
-            self.cyclic = True
-            return self.ancestors(key), True, True
-        if len(self.active) >= self.most:
-            raise _Deeper(key)
-        self.active[key] = None
-        outer, self.cyclic = self.cyclic, False
-        bases, outside = self.bases_of(key)
-        orders = []
-        looped = False
-        for base in bases:
-            if base in self.active:
-                self.cyclic = looped = True
-                break
-            order, beyond, looped = self.order(*base)
-            if looped:
-                break
-            outside = outside or beyond
-            orders.append(order)
-        result: Order
-        if looped:
-            result = self.ancestors(key), True, True
-        else:
-            above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
-            result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
-        (self.orders if self.settled(key, outer) else self.orders_now)[key] = result
-        return result
+        """Return the method resolution order of a class."""
+        return order_of(self, (module, owner))
 
-    def ancestors(self, key: Class) -> list[Class]:
-        """Yield a class and its ancestors, depth first."""
-        found: dict[Class, None] = {}
-        rest = [key]
-        while rest and len(found) < LONGEST_ORDER:
-            each = rest.pop()
-            if each not in found:
-                found[each] = None
-                rest.extend(reversed(self.bases_of(each)[0]))
-        return list(found)
-
-    def bases_of(self, key: Class) -> Bases:
-        """Return the bases of a class. A base that resolves to the class itself is actually another, unknown class."""
-        known = self.bases.get(key)
-        if known is not None:
-            return known
-        mark = f"{key[0]}:{key[1]}"
-        if mark in self.active:
-            self.cyclic = True
-            self.cut.add(mark)
-            return self.bases_before.get(mark, NO_BASES)
-        known = self.bases_now.get(mark)
-        if known is not None:
-            self.cyclic = True
-            return known
-        self.active[mark] = None
-        outer, self.cyclic = self.cyclic, False
-        outside = False
-        bases: dict[Class, None] = {}
-        for path in self.modules[key[0]].names[key[1]][2]:
-            value = self.evaluate(path)[0]
-            if value is not None and value[0] == "c" and value[1:] != key:
-                bases[value[1], value[2]] = None
-            elif path != "builtins.object":
-                outside = True
-        result = list(bases), outside
-        if self.settled(mark, outer):
-            self.bases[key] = result
-        else:
-            self.bases_now[mark] = result
-        return result
-
-    def call(self, value: Value) -> Value:
+    def call(self, value: Value, arguments: str = "") -> Value:
         if value is None:
             return None
         kind = value[0]
         if kind == "|":
-            return union(map(self.call, value[1]))
+            return union(self.call(each, arguments) for each in value[1])
         if kind == "c":
             return ("i", value[1], value[2])
         if kind == "f":
             line = self.modules[value[1]].names[value[2]]
+            if line[2] and line[2][0] == "$":
+                path = argument_path(line[2], arguments)
+                return self.evaluate(path)[0] if path else None
             result = self.typed(line[2], value[1], value[2], value[3])
             return ("w", result) if "w" in line[3] else result
         if kind == "k":
@@ -498,7 +478,7 @@ class Resolver:
         if kind == "i":
             method = self.member(value[1], value[2], "__call__", value)[0]
             return self.call(method) if method is not None and method[0] == "f" else None
-        return EXTERNAL if kind == "x" else None
+        return external_result(value) if kind == "x" else None
 
     def item(self, value: Value, place: str = "") -> Value:
         if value is not None and value[0] == "|":
@@ -508,10 +488,16 @@ class Resolver:
         if value is not None and value[0] in "*%":
             found: Value = value[1]
             return found
+        if value is not None and value[0] == "c":  # a generic class with its parameter
+            return value
         if value is not None and value[0] == "i":
-            method = self.member(value[1], value[2], "__getitem__", value)[0]
-            return self.call(method) if method is not None and method[0] == "f" else None
-        return EXTERNAL if value is EXTERNAL else None
+            return self.result_of(value, "__getitem__")
+        return PLAIN if value == PLAIN else None
+
+    def result_of(self, value: tuple[Any, ...], name: str) -> Value:
+        """Return the result of a method of an instance."""
+        method = self.member(value[1], value[2], name, value)[0]
+        return self.call(method) if method is not None and method[0] == "f" else None
 
     def iterate(self, value: Value) -> Value:
         if value is not None and value[0] == "|":
@@ -522,16 +508,20 @@ class Resolver:
             found: Value = value[1]
             return found
         if value is not None and value[0] == "i":
-            method = self.member(value[1], value[2], "__iter__", value)[0]
-            got = self.call(method) if method is not None and method[0] == "f" else None
-            return self.iterate(got) if got is not None and got[0] == "*" else None
-        return EXTERNAL if value is EXTERNAL else None
+            for first, then in (("__iter__", "__next__"), ("__aiter__", "__anext__")):
+                method = self.member(value[1], value[2], first, value)[0]
+                if method is not None and method[0] == "f":
+                    got = self.call(method)
+                    members = got[1] if got is not None and got[0] == "|" else [got]
+                    return union(self.result_of(m, then) if m and m[0] == "i" else self.iterate(m) for m in members)
+            return self.result_of(value, "__getitem__")
+        return PLAIN if value == PLAIN else None
 
     def typed(self, path: str | None, module: str, qual: str, receiver: Value) -> Value:
         """Return the value of a type path. ``@`` in it is the receiver, or an instance of the class that contains
         ``qual``.
         """
-        if path is None:
+        if path is None or path[0] == "$":
             return None
         if path[0] != "@":
             return self.evaluate(path)[0]
@@ -542,6 +532,8 @@ class Resolver:
             owner = qual.rpartition(".")[0]
             line = self.modules[module].names.get(owner)
             me = ("i", module, owner) if line is not None and line[0] == "c" else None
+        if me is not None and path[1:2] == ".":
+            return self.evaluate(f"{me[1]}:.{me[2]}!(){path[1:]}")[0]
         for mark in path[1:]:
             me = (mark, me) if mark in "*%" else None
         return me

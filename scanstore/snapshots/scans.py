@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import check_list, check_optional_text, check_path, check_string, encodable
+from scanstore.db.arguments import check_list, check_optional_text, check_path, check_string, check_text, encodable
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.fields import find_row, read_row
@@ -24,7 +24,7 @@ from scanstore.db.rows import Rows
 from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import SCANS, move
 from scanstore.db.values import format_time, read_time, utcnow
-from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
+from scanstore.errors import Ambiguous, Conflict, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.indexing.languages import Language, coverage
 from scanstore.snapshots import bindings
 from scanstore.snapshots import figures as kept
@@ -195,6 +195,25 @@ class Scans(Domain):
 
     def _completed(self, scan_id: int) -> None:
         """Called inside the transaction that completes a scan. ``store.scans`` adds new chunks to its analysis."""
+
+    def rename_target(self, target: str, new: str) -> Target:
+        """Rename a target, with all its scans and findings, and return it. Atomic.
+
+        The next scan must name it, because the default target of a tree is its path. Raises NotFound, Conflict if there
+        is a target of the new name, and InvalidArgument.
+        """
+        old, wanted = check_string(target, "target"), check_text(new, "new")
+        run = self.db.execute_sql
+        with self.db.atomic():
+            found = Lineage.get_or_none(Lineage.target == old)
+            if found is None:
+                raise NotFound(f"there is no target {old!r}; {KNOWN}")
+            if old != wanted:
+                if Lineage.get_or_none(Lineage.target == wanted) is not None:
+                    raise Conflict(f"there is a target {wanted!r} already; give another name")
+                run("UPDATE lineages SET target = ? WHERE id = ?", (wanted, found.id)).fetchall()
+                run("UPDATE scans SET target = ? WHERE lineage_id = ?", (wanted, found.id)).fetchall()
+            return next(each for each in self.targets() if each.target == wanted)
 
     def recorder(self, scan: Scan | int) -> Recorder:
         """Return the writer of one scan's files."""

@@ -18,7 +18,7 @@ from scanstore.errors import InvalidArgument, shown
 from scanstore.snapshots.names import CANDIDATES
 
 if TYPE_CHECKING:
-    from scanstore.db.words import ReferenceType, Resolution, SymbolType
+    from scanstore.db.words import ReachedBy, ReferenceType, Resolution, SymbolType
     from scanstore.snapshots.models import Scan
 
 Node = tuple[int, int]
@@ -55,24 +55,6 @@ SELECT w.value >> 24, w.value & 16777215, b.version_id, b.ordinal, r.ordinal, b.
   CROSS JOIN bindings AS b ON b.path_id = r.path_id AND {valid}
   CROSS JOIN scan_files AS f ON f.version_id = b.version_id AND f.scan_id = {scan}
  WHERE r.symbol_ordinal IS NULL AND b.ordinal IS NOT NULL AND r.reference_type IN ({kinds})
-"""
-
-DETAILS = """
-SELECT w.value >> 24, w.value & 16777215, f.id, n.text, q.text, s.symbol_type, f.file_path, s.start_line, s.end_line
-  FROM json_each(?1) AS w
-  CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
-  CROSS JOIN scan_files AS f ON f.version_id = (w.value >> 24) AND f.scan_id = {scan}
-  CROSS JOIN names AS n ON n.id = s.name_id CROSS JOIN names AS q ON q.id = s.qualified_name_id
-"""
-
-OWNERS = """
-SELECT w.value >> 24, w.value & 16777215, c.ordinal
-  FROM json_each(?1) AS w
-  CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
-  CROSS JOIN names AS m ON m.id = s.name_id AND m.text IN ('__init__', '__new__', '__post_init__')
-  CROSS JOIN names AS q ON q.id = s.qualified_name_id
-  CROSS JOIN names AS o ON o.text = substr(q.text, 1, length(q.text) - length(m.text) - 1)
-  CROSS JOIN symbol_facts AS c ON c.qualified_name_id = o.id AND c.version_id = s.version_id AND c.symbol_type = 'class'
 """
 
 EDGES = """
@@ -210,6 +192,10 @@ class Edge(NamedTuple):
 class Reached(NamedTuple):
     """A symbol found by following references; ``distance`` is their number, and ``exact`` means that none is a
     guess.
+
+    ``link`` says what connects it with ``through``, the qualified name of the symbol one step nearer. ``line`` is that
+    of the first such reference, and ``references`` their number. The line is in the file of the calling symbol: of this
+    one, or of ``through`` for ``callees`` and ``bases``. Overrides and constructors have no line.
     """
 
     id: int
@@ -221,6 +207,10 @@ class Reached(NamedTuple):
     end_line: int
     distance: int
     exact: bool
+    link: ReachedBy = "call"
+    line: int | None = None
+    references: int = 0
+    through: str | None = None
 
 
 class Graph:
@@ -243,54 +233,6 @@ class Graph:
         return self.db.execute_sql(
             sql.format(kinds=marks, valid=self.valid, scan=self.scan), (packed(nodes),)
         ).fetchall()
-
-    def follow(
-        self,
-        sql: str,
-        start: Node,
-        *,
-        kinds: Sequence[str],
-        depth: int | None,
-        guesses: bool,
-        impact: bool = False,
-    ) -> list[Reached]:
-        """Search breadth first from a node, nearest first. ``impact`` also goes from a constructor to its class."""
-        seen: dict[Node, tuple[int, bool]] = {start: (0, True)}
-        frontier: list[Node] = [start]
-        distance = 0
-        while frontier and (depth is None or distance < depth):
-            distance += 1
-            sources = list(frontier)
-            if impact:
-                for v, n, owner in self._owners(frontier):
-                    if (v, owner) not in seen:
-                        seen[v, owner] = (distance - 1 or 1, seen[v, n][1])
-                        sources.append((v, owner))
-            found: dict[Node, bool] = {}
-            for v, n, version, ordinal, _, resolution in self.steps(sql, sources, kinds):
-                sure = resolution in TRUSTED
-                if ordinal is None or not (sure or guesses):  # None: code outside all symbols of its file
-                    continue
-                node = (version, ordinal)
-                if node not in seen:
-                    found[node] = found.get(node, False) or (sure and seen[v, n][1])
-            for node, exact in found.items():
-                seen[node] = (distance, exact)
-            frontier = list(found)
-        del seen[start]
-        return self.details(seen)
-
-    def _owners(self, nodes: Sequence[Node]) -> list[tuple[int, int, int]]:
-        return self.db.execute_sql(OWNERS, (packed(nodes),)).fetchall()
-
-    def details(self, nodes: dict[Node, tuple[int, bool]]) -> list[Reached]:
-        rows = []
-        found = self.db.execute_sql(DETAILS.format(scan=self.scan), (packed(list(nodes)),))
-        for v, n, file_id, name, qualified, kind, path, start, end in found.fetchall():
-            distance, exact = nodes[v, n]
-            rows.append(Reached(join(file_id, n), name, qualified, kind, path, start, end, distance, exact))
-        rows.sort(key=lambda r: (r.distance, r.file_path, r.start_line, r.id))
-        return rows
 
     def references(self) -> str:
         """Return the statement for the references of one symbol, with the columns of ``SymbolReference``."""

@@ -155,6 +155,8 @@ class Names:
             if entry is None or entry[0] != "c":
                 continue
             for path in entry[2]:
+                if str(path).startswith("@"):
+                    continue  # a metaclass
                 names.add(str(path).rpartition(".")[2])
                 base = self._follow(path, 0)
                 outside = outside or base is None

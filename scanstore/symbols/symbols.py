@@ -9,15 +9,15 @@ whose facts are recorded: ``coverage`` lists these.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from scanstore.db.arguments import check_choice, check_integer, check_list, check_string, check_text, stored_path
-from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.domain import List, long, reads
 from scanstore.db.pagination import check_window, listed, windowed
 from scanstore.db.rows import Rows
 from scanstore.db.values import format_time, pack_hash, utcnow
-from scanstore.db.view_keys import split
+from scanstore.db.view_keys import join, split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.indexing.facts import REFERENCE_TYPES
 from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
@@ -31,24 +31,23 @@ from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans, pick
 from scanstore.symbols.choosing import CHANGES, chooser
 from scanstore.symbols.comparison import SymbolDiff, compared
+from scanstore.symbols.cycles import CYCLE_KINDS, ImportCycle, import_cycles
+from scanstore.symbols.following import Following
 from scanstore.symbols.graph import (
     CONTAINS,
     FIND,
-    INCOMING,
-    OUTGOING,
     SYMBOLS,
     TRUSTED,
     Edge,
     Graph,
-    Reached,
-    check_depth,
-    cycles,
 )
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
+from scanstore.symbols.reach import same_symbol
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
     from scanstore.db.words import (
+        CycleKind,
         GraphDirection,
         GraphFormat,
         NameMatch,
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
 # A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, index among symbols with the same name
 
 
-class Symbols(Domain):
+class Symbols(Following):
     """Symbols of a scan, and the references between them."""
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -241,26 +240,6 @@ class Symbols(Domain):
             raise NotFound(f"{row!r} went with its scan; find it again in another one")
         return row, place[0], Graph(self.db, *place[1:])
 
-    def _follow(
-        self,
-        symbol: SymbolLike,
-        where: tuple[Scan | int | None, str | None],
-        sql: str,
-        *,
-        kinds: Sequence[str],
-        depth: int | None,
-        guesses: bool,
-        limit: int | None,
-        offset: int,
-        impact: bool = False,
-    ) -> Rows[Reached]:
-        check_depth(depth)
-        check_window(limit, offset)
-        row, version, graph = self._at(symbol, *where)
-        start = (version, split(row.id)[1])
-        found = graph.follow(sql, start, kinds=kinds, depth=depth, guesses=guesses, impact=impact)
-        return Rows(windowed(found, limit, offset), Reached)
-
     @reads
     def references(
         self,
@@ -273,122 +252,27 @@ class Symbols(Domain):
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[SymbolReference]:
-        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
+        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses.
+
+        Several definitions of one name in a file count as one symbol, such as the signatures of an overloaded function.
+        """
         check_window(limit, offset)
         kind = SymbolReference.reference_type.db_value(reference_type)
         row, version, graph = self._at(symbol, scan, target)
+        file_id, ordinal = split(row.id)
+        group = [(version, ordinal), *(node for node, _ in same_symbol(graph, [(version, ordinal)]))]
+        everything = {
+            reference.id: reference
+            for _, each in sorted(group, reverse=True)
+            for reference in SymbolReference.raw(graph.references(), join(file_id, each), version, each)
+        }
         found = [
             reference
-            for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
+            for reference in everything.values()
             if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
         ]
         found.sort(key=lambda r: (r.from_file, r.from_line, r.id))
         return Rows(windowed(found, limit, offset), SymbolReference)
-
-    @reads
-    def callers(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = 1,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
-        first.
-        """
-        return self._follow(
-            symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses, limit=limit, offset=offset
-        )
-
-    @reads
-    def callees(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = 1,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
-        return self._follow(
-            symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses, limit=limit, offset=offset
-        )
-
-    @reads
-    def impact(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        guesses: bool = True,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List all symbols that depend on a symbol by calls, uses and base classes, with their distance.
-
-        A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
-        """
-        return self._follow(
-            symbol, (scan, target), INCOMING, kinds=("call", "inherit", "use"), depth=depth, guesses=guesses,
-            limit=limit, offset=offset, impact=True,
-        )  # fmt: skip
-
-    @reads
-    def subclasses(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the classes that inherit from a class, directly or not."""
-        return self._follow(
-            symbol,
-            (scan, target),
-            INCOMING,
-            kinds=("inherit",),
-            depth=depth,
-            guesses=guesses,
-            limit=limit,
-            offset=offset,
-        )
-
-    @reads
-    def bases(
-        self,
-        symbol: SymbolLike,
-        *,
-        scan: Scan | int | None = None,
-        target: str | None = None,
-        depth: int | None = None,
-        guesses: bool = False,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Rows[Reached]:
-        """List the classes of the tree that a class inherits from, directly or not."""
-        return self._follow(
-            symbol,
-            (scan, target),
-            OUTGOING,
-            kinds=("inherit",),
-            depth=depth,
-            guesses=guesses,
-            limit=limit,
-            offset=offset,
-        )
 
     @reads
     def edges(
@@ -466,12 +350,20 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
+        only: CycleKind | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[List[str]]:
-        """List groups of files that import each other, largest first."""
+    ) -> Rows[ImportCycle]:
+        """List groups of files that import each other, largest first, with the import that closes each cycle.
+
+        The ``kind`` is ``runtime``; ``lazy`` if the cycle needs an import inside a function; ``typing`` if it needs one
+        under ``if TYPE_CHECKING``. ``only`` gives the cycles of one kind.
+        """
         check_window(limit, offset)
-        return windowed(cycles(self._graph(scan, target).imports()), limit, offset)
+        if only not in (None, *CYCLE_KINDS):
+            raise InvalidArgument(f"only is {shown(only)}; it must be one of: {', '.join(CYCLE_KINDS)}")
+        found = [each for each in import_cycles(self._graph(scan, target)) if only in (None, each.kind)]
+        return Rows(windowed(found, limit, offset), ImportCycle)
 
     @reads
     def unresolved_imports(
@@ -515,18 +407,22 @@ class Symbols(Domain):
         scan: Scan | int | None = None,
         target: str | None = None,
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
+        ignore: Iterable[str] = (),
         limit: int | None = None,
         offset: int = 0,
     ) -> Rows[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
-        This is a hint, not a proof, because names created at run time are not found. Special methods, overrides of base
-        classes outside the tree, tests, and decorated functions that may be registered are left out. So are symbols of
-        files whose references are not recorded; ``coverage`` lists their languages.
+        This is a hint, not a proof, because names created at run time are not found. Tests, overrides of base classes
+        outside the tree, decorated functions that may be registered, and names that a framework calls
+        (:mod:`scanstore.symbols.frameworks`) are left out. ``ignore`` adds patterns of names or qualified names, such
+        as ``visit_*``. Symbols of files whose references are not recorded are left out too; ``coverage`` lists their
+        languages.
         """
         kinds = {Symbol.symbol_type.db_value(kind) for kind in check_list(symbol_types, "symbol_types")}
         check_window(limit, offset)
-        ids = unreferenced(self.db, self._graph(scan, target), kinds)
+        patterns = [check_text(each, "a pattern of ignore") for each in check_list(ignore, "ignore")]
+        ids = unreferenced(self.db, self._graph(scan, target), kinds, patterns)
         found = sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
         return Rows(windowed(found, limit, offset), Symbol)
 

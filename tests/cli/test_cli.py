@@ -168,7 +168,7 @@ def test_every_command_is_there() -> None:
         "chunks": ("state", "list", "retry"), "drafts": ("list", "show"),
         "findings": ("list", "show", "triage", "comment", "history", "suppress", "unsuppress", "suppressions",
                      "diff", "search"),
-        "sarif": ("load", "dump"),
+        "sarif": ("load", "dump"), "targets": ("rename",),
         "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
                     "importers", "cycles", "unused", "unresolved", "edges", "diff", "graph"),
@@ -230,7 +230,7 @@ def test_bad_stores_are_one_line(run: Run, tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE t (x)").connection.close()
     for db in ("text", "other.sqlite", ".", "", "missing/a.db"):
         for args in (("init",), ("scan", "."), ("scans", "list")):
-            assert one_line(run(*args, "--db", db, code=1)).startswith("Error: ")
+            assert one_line(run(*args, "--db", db, code=1 if db else 2)).startswith("Error: ")
     assert one_line(run("scans", "list", "--db", "a\nb\x1b[31m.db", code=1)).startswith(
         r"Error: no store at a\nb\x1b[31m"
     )
@@ -423,6 +423,22 @@ def test_scans_diff(scanned: Run, tmp_path: Path) -> None:
         ["changed", "pkg/user.py", None], ["removed", "pkg/left.py", None], ["added", "new.py", None]
     ]  # fmt: skip
     assert "no file changed" in one_line(scanned("scans", "diff", "2", "2"))
+
+
+def test_targets_rename(scanned: Run, tmp_path: Path) -> None:
+    old = str(tmp_path / "src")
+    assert scanned("targets", "rename", "src", " shop ").stdout == f"Renamed target {old} to shop\n"
+    assert {row["target"] for row in data(scanned("scans", "list", "--json"))} == {"shop"}
+    assert scanned("symbols", "find", "helper", "--target", "shop").stdout
+    scanned("scan", "src", "--target", "shop")
+    assert data(scanned("scans", "show", "shop", "--json"))["scan"]["revision"] == 2
+    scanned("scan", "src")  # the default is the path
+    assert "there is a target 'shop' already" in one_line(scanned("targets", "rename", old, "shop", code=1))
+    assert "there is no target 'nope'" in one_line(scanned("targets", "rename", "nope", "new", code=1))
+    assert "is not empty" in one_line(scanned("targets", "rename", "shop", " ", code=1))
+    renamed = data(scanned("targets", "rename", "shop", "shop", "--json"))
+    assert renamed["target"] == "shop" and renamed["root"] == old
+    assert {row["target"] for row in data(scanned("scans", "list", "--json"))} == {"shop", old}
 
 
 def test_scans_remove_is_all_or_nothing(scanned: Run) -> None:

@@ -28,9 +28,9 @@ completion = importlib.import_module("scanstore.cli.completion")
 #: Parameters of which nothing is known beforehand: numbers, texts, patterns and names that are made up.
 FREE = {
     "api_key", "base_url", "columns", "config", "cron", "description", "email", "enricher_concurrency", "exclude",
-    "exclusive_group", "expires", "handler", "include", "interval", "jobs", "justification", "keep", "keep_last",
+    "exclusive_group", "expires", "handler", "include", "interval", "jobs", "keep", "keep_last",
     "lease", "limit", "max_concurrent", "max_lost", "max_retries", "max_size", "max_tokens", "meta", "min_confidence",
-    "name", "older_than", "path", "pattern", "pause_after", "place", "poll", "priority", "reason", "remark",
+    "name", "new", "older_than", "path", "pattern", "pause_after", "place", "poll", "priority", "reason",
     "retry_delay", "run_at", "scanner_concurrency", "scope", "sort", "steps", "text", "timeout", "to", "unique",
     "value", "verifier_concurrency", "votes", "depth",
 }  # fmt: skip

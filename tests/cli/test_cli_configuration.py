@@ -220,6 +220,33 @@ def test_memory_is_what_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [path.name for path in Path().iterdir()] == ["a.py"]
 
 
+@pytest.mark.parametrize("command", ["stats", "check", "symbols find f", "jobs list", "init"])
+@pytest.mark.parametrize("given", [":memory:", "sqlite://", "sqlite:///:memory:"])
+def test_a_store_in_memory_is_explained(run: Run, command: str, given: str) -> None:
+    line = one_line(run(*command.split(), "--db", given, code=2 if command == "init" else 1))
+    assert "in memory ends with its command" in line and "give the path of a file, such as --db scanstore.db" in line
+    assert "nothing to read in it; name a file" in run("health", "--db", given, code=1).stdout
+    assert shown(run, "--db", given)["store"] == (":memory:", "--db")
+    told = "the store is in memory and ends with this command; to keep it, give the path of a file"
+    assert told in run("jobs", "add", "sync", "--db", given).stderr
+    assert [path.name for path in Path().iterdir()] == ["a.py"]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", " \n"])
+@pytest.mark.parametrize("command", ["stats", "scan .", "init", "health", "drop --yes", "migrate up", "check"])
+def test_a_blank_path_names_no_file(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, blank: str) -> None:
+    told = "names no file; write --db scanstore.db"
+    assert told in one_line(run(*command.split(), "--db", blank, code=2))
+    assert "FILE is" in one_line(run("check", blank, code=2))
+    if blank:
+        for variable in ("SCANSTORE_DB", "DATABASE_URL"):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, blank)
+                line = one_line(run(*command.split(), code=2))
+                assert line.startswith(f"Error: ${variable} is ") and "or unset it" in line
+    assert [path.name for path in Path().iterdir()] == ["a.py"]
+
+
 def test_hints_repeat_the_option_where_it_is_needed(run: Run, project: Path) -> None:
     def hint(*args: str) -> str:
         return run("scan", ".", *args).stdout.splitlines()[-1].removeprefix("next: scanstore symbols find NAME")
@@ -673,6 +700,7 @@ def test_show(run: Run, project: Path) -> None:
         f"roots\t{project / 'src'}\t{file}",
         f"severities\tB1 = low, B2 = info\t{file}",
         "gates\t\tdefault",
+        "unused-ignore\t\tdefault",
     ]
     assert shown(run)["severities"] == ({"B1": "low", "B2": "info"}, str(file))
     assert run("config", "show", "--columns", "name,value", "--csv").stdout.splitlines()[:2] == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import signal
+import sqlite3
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from scanstore.cli import main
 from scanstore.cli import progress as progress_module
 from scanstore.cli.interrupts import declared
 from scanstore.cli.progress import Display
-from scanstore.maintenance import dump
+from scanstore.maintenance import unfilled
 from scanstore.models import Job
 
 Run = Callable[..., Result]
@@ -205,7 +206,7 @@ def test_an_interrupted_prune_says_how_much_is_gone(
     run(line, 130, "Interrupted: nothing was changed.")
     assert content(filled) == before
     interrupt(1)
-    run(line, 130, "Interrupted: 1 of 2 rows were removed; the same command removes the rest.")
+    run(line, 130, "Interrupted: 1 of 2 scans and jobs were removed; the same command removes the rest.")
     interrupt(-1)
     assert run(line).stdout.endswith("Removed 1 scan\n")
     content(filled)
@@ -260,10 +261,93 @@ def test_a_load_that_fails_leaves_a_store_that_was_filled_meanwhile(
     with Store("new.db") as store:
         assert store.settings["theirs"] == 1 and store.check() == []
     with Store("open.db") as store:  # open elsewhere
-        dump.remove_unfilled("open.db")
+        unfilled.remove_unfilled("open.db")
         assert store.check() == [] and Path("open.db").exists()
-    dump.remove_unfilled("open.db")
+    unfilled.remove_unfilled("open.db")
     assert not Path("open.db").exists()
+
+
+# A new store
+
+
+CREATING = [  # commands that create a store, with values that are refused after it is open
+    "schedules add nightly sync nonsense", "schedules add nightly sync 0*3*** --timezone Nowhere/Land",
+    "users add nonsense", "jobs add sync --parent nobody",
+    "users add a@example.org --role " + "r" * 51, "seed bad.toml",
+    "sarif load bad.sarif --target t", "load bad.jsonl",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", CREATING)
+def test_a_command_that_is_refused_leaves_no_new_store(line: str, filled: Path, run: Run) -> None:
+    for name in ("bad.toml", "bad.sarif", "bad.jsonl"):
+        (filled / name).write_text("[[nonsense")
+    before = set(filled.iterdir())
+    assert run(f"{line} --db new.db", None).exit_code in (1, 2)
+    assert set(filled.iterdir()) == before
+
+
+def test_a_store_that_existed_is_never_removed(filled: Path, run: Run) -> None:
+    run("init --db new.db")
+    run("schedules add nightly sync nonsense --db new.db", 1)
+    assert Path("new.db").exists()
+    Path("empty.db").touch()
+    run("schedules add nightly sync nonsense --db empty.db", 1)
+    assert Path("empty.db").exists()
+
+
+@pytest.mark.parametrize("there", ["created", "open", "filled"])
+def test_a_store_that_another_process_uses_meanwhile_is_kept(
+    filled: Path, run: Run, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    others: list[Store] = []
+    opened = Store.__init__
+
+    def create(self: Store, path: Any = None, **options: Any) -> None:
+        monkeypatch.setattr(Store, "__init__", opened)
+        if there == "created":
+            Store(path).close()
+        opened(self, path, **options)
+        if there != "created":
+            others.append(Store(path))
+        if there == "filled":
+            others[0].settings["theirs"] = 1
+            others.pop().close()
+
+    monkeypatch.setattr(Store, "__init__", create)
+    run("schedules add nightly sync nonsense --db new.db", 1)
+    for other in others:
+        other.settings["theirs"] = 1  # its file is still there
+        other.close()
+    with Store("new.db", read_only=True) as store:
+        assert store.check() == []
+        assert there == "created" or store.settings["theirs"] == 1
+
+
+def test_a_file_of_another_program_is_not_taken_for_an_unfilled_store(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "theirs.db") as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    unfilled.remove_unfilled(str(tmp_path / "theirs.db"))
+    assert (tmp_path / "theirs.db").exists()
+
+
+@pytest.mark.parametrize("place", ["Store.__init__", "scans.record", "migrations.up"])
+def test_a_scan_that_is_interrupted_at_its_start_leaves_no_new_store(
+    filled: Path, run: Run, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if place == "Store.__init__":
+        monkeypatch.setattr(Store, "_recover_what_is_lost", interrupted)
+    elif place == "migrations.up":
+        monkeypatch.setattr("scanstore.db.migrations.up", interrupted)
+    else:
+        monkeypatch.setattr("scanstore.snapshots.tree_scan.Tree.__init__", interrupted)
+    before = set(filled.iterdir())
+    run("scan src --db new.db", 130, "Interrupted: no scan was begun.")
+    assert set(filled.iterdir()) == before
 
 
 def test_a_command_that_reads_says_no_more(filled: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

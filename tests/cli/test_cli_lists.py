@@ -48,7 +48,8 @@ NO_LIST = {
     "schedules disable": ANSWER, "schedules enable": ANSWER, "schedules remove": ANSWER, "schedules run-due": CHANGES,
     "seed": COUNTS, "sessions remove": ANSWER, "sessions show": SHOWS, "settings get": SHOWS, "settings set": ANSWER,
     "settings unset": ANSWER, "symbols graph": ANOTHER, "symbols show": SHOWS, "users activate": ANSWER,
-    "users add": ANSWER, "users deactivate": ANSWER, "users passwd": ANSWER, "users remove": ANSWER, "vacuum": COUNTS,
+    "targets rename": ANSWER, "users add": ANSWER, "users deactivate": ANSWER, "users passwd": ANSWER,
+    "users remove": ANSWER, "vacuum": COUNTS,
 }  # fmt: skip
 #: Words that make a list answer in the store of `full`.
 WORDS: dict[str, tuple[str, ...]] = {
@@ -59,6 +60,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "symbols bases": ("Child",), "symbols callees": ("use",), "symbols callers": ("helper",),
     "symbols diff": ("1", "2"), "symbols find": ("use",), "symbols impact": ("helper",), "symbols importers": ("a.py",),
     "symbols imports": ("b.py",), "symbols refs": ("helper",), "symbols subclasses": ("Base",),
+    "symbols tests-of": ("helper",),
 }  # fmt: skip
 
 
@@ -112,6 +114,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Res
 def fill(store: Store, folder: Path) -> dict[str, str]:
     store.scans.record(folder / "src", jobs=1)
     (folder / "src/b.py").write_text("import a\nfrom a import helper\n\n\ndef use():\n    return helper()\n")
+    (folder / "src/test_b.py").write_text("from b import use\n\n\ndef test_use():\n    use()\n")
     store.scans.record(folder / "src", jobs=1)
     scan = store.scans.analyze(2)
     for chunk in store.chunks.work(scan):

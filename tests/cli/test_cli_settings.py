@@ -85,6 +85,7 @@ def test_list_and_unset(run: Run) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("", "1"), (" ", "1"), ("x", "NaN"), ("x", "[Infinity]")])
 def test_bad_settings_are_one_line(run: Run, key: str, value: str) -> None:
+    run("init")
     assert one_line(run("settings", "set", key, value, code=1)).startswith("Error: ")
     assert data(run("settings", "list", "--json")) == []
 
@@ -110,7 +111,7 @@ def test_health(run: Run, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     run("init")
     text = run("health").stdout
-    assert text.startswith(f"{tmp_path / 'scanstore.db'}: well (schema ") and "writable, SQLite 3." in text
+    assert text.startswith(f"{tmp_path / 'scanstore.db'}: no problems found (schema ") and "writable, SQLite 3." in text
     found = data(run("health", "--json", "--thorough"))
     assert found["ok"] is True and found["problems"] == []
     (tmp_path / "text").write_text("not a database, but long enough to be taken for one" * 9)

@@ -55,12 +55,12 @@ def data(result: Result) -> Any:
 
 
 def test_triage(run: Run) -> None:
-    assert run("findings", "triage", "1", "3", "1", "confirmed", "--note", "seen").stdout.splitlines() == [
+    assert run("findings", "triage", "1", "3", "1", "confirmed", "--reason", "seen").stdout.splitlines() == [
         "1\topen -> confirmed\tBad", "3\topen -> confirmed\tBad"
     ]  # fmt: skip
-    again = run("findings", "triage", "1", "2", "CONFIRMED", "--note", "lost", "--by", "bob")
+    again = run("findings", "triage", "1", "2", "CONFIRMED", "--reason", "lost", "--by", "bob")
     assert again.stdout == "2\topen -> confirmed\tBad\n"
-    assert again.stderr.startswith("finding 1 is confirmed already, and the note was not kept; ")
+    assert again.stderr.startswith("finding 1 is confirmed already, and the reason was not kept; ")
     (row,) = data(run("findings", "triage", "2", "ignored", "--json"))
     assert (row["id"], row["status"]) == (2, "ignored")
     said = run("findings", "history", "2").stdout.splitlines()
@@ -102,7 +102,7 @@ def test_who_decides(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_suppressing_findings(run: Run) -> None:
-    made = run("findings", "suppress", "1", "3", "-j", "rewrite", "--expires", "2999-01-31").stdout.splitlines()
+    made = run("findings", "suppress", "1", "3", "-r", "rewrite", "--expires", "2999-01-31").stdout.splitlines()
     assert made == [f"{n}\tactive\tfinding {key}\tuntil 2999-01-31T23:59:59.999Z\tann\trewrite"
                     for n, key in ((1, 1), (2, 3))]  # fmt: skip
     lines = run("findings", "list").stdout.splitlines()
@@ -128,13 +128,13 @@ def test_suppressing_findings(run: Run) -> None:
 
 
 def test_suppressing_rules(run: Run, tmp_path: Path) -> None:
-    made = run("findings", "suppress", "--rule", "R1", "--tool", "T", "--path", "tests/", "-j", "j", "--target", "src")
+    made = run("findings", "suppress", "--rule", "R1", "--tool", "T", "--path", "tests/", "-r", "j", "--target", "src")
     assert made.stdout == "1\tactive\tT: R1 in tests/\tfor good\tann\tj\n"
     assert made.stderr == "1 finding hidden by it now\n"
     assert (
-        "2 findings hidden by it now" in run("findings", "suppress", "--rule", "R1", "-j", "j").stderr
+        "2 findings hidden by it now" in run("findings", "suppress", "--rule", "R1", "-r", "j").stderr
     )  # the other already is
-    assert "0 findings hidden by it now" in run("findings", "suppress", "--rule", "typo", "-j", "j").stderr
+    assert "0 findings hidden by it now" in run("findings", "suppress", "--rule", "typo", "-r", "j").stderr
     assert len(data(run("findings", "suppressions", "--target", "src", "--json"))) == 3
     assert len(data(run("findings", "suppressions", "--target", str(tmp_path / "src"), "--json"))) == 3
     assert "there is no target 'lib'" in run("findings", "suppressions", "--target", "lib", code=1).stderr
@@ -143,13 +143,13 @@ def test_suppressing_rules(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "span"), [("30d", 30.0), ("12h", 0.5), ("4w", 28.0)])
 def test_a_span_of_time(run: Run, given: str, span: float) -> None:
-    (made,) = data(run("findings", "suppress", "1", "-j", "j", "--expires", given, "--json"))
+    (made,) = data(run("findings", "suppress", "1", "-r", "j", "--expires", given, "--json"))
     wanted = datetime.now(UTC) + timedelta(days=span)
     assert abs(datetime.fromisoformat(made["expires_at"]) - wanted) < timedelta(minutes=1)
 
 
 def test_an_exact_time(run: Run) -> None:
-    (made,) = data(run("findings", "suppress", "1", "-j", "j", "--expires", "2999-01-31T12:00:00+02:00", "--json"))
+    (made,) = data(run("findings", "suppress", "1", "-r", "j", "--expires", "2999-01-31T12:00:00+02:00", "--json"))
     assert made["expires_at"] == "2999-01-31T10:00:00.000Z"
 
 
@@ -157,11 +157,11 @@ def test_an_exact_time(run: Run) -> None:
     "args",
     [
         ("triage", "open"), ("triage", "1"), ("triage", "1", "closed"), ("triage", "x", "open"), ("comment", "1"),
-        ("suppress", "-j", "j"), ("suppress", "1"), ("suppress", "1", "--rule", "R1", "-j", "j"),
-        ("suppress", "1", "--tool", "T", "-j", "j"), ("suppress", "1", "--path", "*", "-j", "j"),
-        ("suppress", "1", "--target", "src", "-j", "j"), ("suppress", "--tool", "T", "-j", "j"),
-        ("suppress", "1", "-j", "j", "--expires", "soon"), ("suppress", "1", "-j", "j", "--expires", "2999-01-31T12"),
-        ("suppress", "1", "-j", "j", "--expires", "-3d"), ("suppress", "1", "-j", "j", "--expires", "2999-02-30"),
+        ("suppress", "-r", "j"), ("suppress", "1"), ("suppress", "1", "--rule", "R1", "-r", "j"),
+        ("suppress", "1", "--tool", "T", "-r", "j"), ("suppress", "1", "--path", "*", "-r", "j"),
+        ("suppress", "1", "--target", "src", "-r", "j"), ("suppress", "--tool", "T", "-r", "j"),
+        ("suppress", "1", "-r", "j", "--expires", "soon"), ("suppress", "1", "-r", "j", "--expires", "2999-01-31T12"),
+        ("suppress", "1", "-r", "j", "--expires", "-3d"), ("suppress", "1", "-r", "j", "--expires", "2999-02-30"),
         ("unsuppress",), ("unsuppress", "x"), ("history",),
     ],
     ids=" ".join,
@@ -178,11 +178,11 @@ def test_wrong_usage_ends_with_2(run: Run, args: tuple[str, ...]) -> None:
     [
         (("comment", "9", "x"), "no finding 9"), (("comment", "1", " "), "comment is empty"),
         (("history", "9"), "no finding 9"), (("unsuppress", "9"), "no suppression 9"),
-        (("suppress", "1", "9", "-j", "j"), "no finding 9"), (("suppress", "1", "-j", " "), "reason is empty"),
-        (("suppress", "1", "-j", "j", "--expires", "2020-01-31"), "is in the past"),
-        (("suppress", "1", "-j", "j", "--expires", "0d"), "is in the past"),
-        (("suppress", "--rule", "R1", "--path", "!", "-j", "j"), "no pattern"),
-        (("suppress", "--rule", "R1", "--target", "lib", "-j", "j"), "there is no target 'lib'"),
+        (("suppress", "1", "9", "-r", "j"), "no finding 9"), (("suppress", "1", "-r", " "), "reason is empty"),
+        (("suppress", "1", "-r", "j", "--expires", "2020-01-31"), "is in the past"),
+        (("suppress", "1", "-r", "j", "--expires", "0d"), "is in the past"),
+        (("suppress", "--rule", "R1", "--path", "!", "-r", "j"), "no pattern"),
+        (("suppress", "--rule", "R1", "--target", "lib", "-r", "j"), "there is no target 'lib'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_line(run: Run, args: tuple[str, ...], said: str) -> None:
@@ -195,7 +195,7 @@ def test_what_cannot_be_done_is_one_line(run: Run, args: tuple[str, ...], said: 
 @pytest.mark.parametrize(
     "args",
     [
-        ("triage", "1", "open"), ("comment", "1", "x"), ("history", "1"), ("suppress", "1", "-j", "j"),
+        ("triage", "1", "open"), ("comment", "1", "x"), ("history", "1"), ("suppress", "1", "-r", "j"),
         ("unsuppress", "1"), ("suppressions",), ("diff",),
     ],
     ids=" ".join,
@@ -207,10 +207,10 @@ def test_no_store_is_one_line_and_makes_none(run: Run, tmp_path: Path, args: tup
 
 def test_nothing_that_was_said_is_obeyed_by_the_terminal(run: Run) -> None:
     for args in (
-        ("triage", "1", "confirmed", "--note", EVIL, "--by", EVIL), ("comment", "1", EVIL, "--by", EVIL),
-        ("suppress", "1", "-j", EVIL, "--by", EVIL), ("suppress", "--rule", EVIL, "--path", "a\x1bb", "-j", EVIL),
+        ("triage", "1", "confirmed", "--reason", EVIL, "--by", EVIL), ("comment", "1", EVIL, "--by", EVIL),
+        ("suppress", "1", "-r", EVIL, "--by", EVIL), ("suppress", "--rule", EVIL, "--path", "a\x1bb", "-r", EVIL),
         ("history", "1"), ("suppressions",), ("list",), ("show", "1"), ("unsuppress", "1", "--by", EVIL),
-        ("suppressions", "--all"), ("suppress", "--rule", "r", "--target", EVIL, "-j", "j"),
+        ("suppressions", "--all"), ("suppress", "--rule", "r", "--target", EVIL, "-r", "j"),
     ):  # fmt: skip
         output = run("findings", *args, code=None).output
         assert not set(output) & set("\x1b\x07\x9b\u202e\r"), args
@@ -241,7 +241,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
         for finding, state in ((first, "fixed"), (2, "unchanged")):
             insert_row(Sighting, scan=second, finding=finding, state=state, file_path="d.py")
         store.scans.finish(store.scans.add(str(tmp_path / "src")))  # nobody has looked for findings in it
-    run("findings", "suppress", str(made.id), "-j", "known")
+    run("findings", "suppress", str(made.id), "-r", "known")
     for args in ((), ("1",), ("1", "2")):
         shown = run("findings", "diff", *args)
         assert shown.stdout.splitlines() == [

@@ -22,6 +22,7 @@ from stressing import Child, Tell
 from scanstore import Store
 from scanstore.cli import main
 from scanstore.db.database import SCHEMA_VERSION
+from scanstore.db.file_identity import renew
 from scanstore.errors import (
     Busy,
     Damaged,
@@ -439,6 +440,23 @@ def test_killed_restores_leave_the_old_store_or_the_new_one(copied: tuple[Path, 
         assert found in ("later", {"n": 1})
         seen.add(str(found))
     assert seen
+
+
+def test_a_restored_store_gets_its_id_without_a_log(
+    copied: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = copied
+    modes = []
+
+    def renewing(connection: sqlite3.Connection) -> None:
+        modes.append(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        renew(connection)
+        modes.append(os.path.exists(f"{path}-wal"))
+
+    monkeypatch.setattr(backup, "renew", renewing)
+    Store.restore(copy, path)
+    assert modes == ["delete", False]  # a process that is killed here leaves no log of another id
+    assert value(path) == {"n": 1}
 
 
 # The command line

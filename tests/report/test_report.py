@@ -21,6 +21,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from scanstore.cli import main
 from scanstore.cli.groups import Root
 from scanstore.cli.report import report as report_command
 from scanstore.db.state_machine import SEVERITIES
@@ -422,6 +423,51 @@ def test_command_writes_what_is_asked_for(run: Run, store: Store, tmp_path: Path
     assert "no completed scan of 'nope'" in run("--scan", "nope", code=1).stderr
     assert "give an earlier scan" in run("--baseline", "2", code=1).stderr
     run("--format", "pdf", code=2)
+
+
+@pytest.mark.parametrize(("file", "remedy"), [
+    ("out.sarif", "scanstore sarif dump out.sarif"), ("OUT.SARIF", "scanstore sarif dump OUT.SARIF"),
+    ("a b/c.sarif.json", "scanstore sarif dump 'a b/c.sarif.json'"), ("out.jsonl", "scanstore dump out.jsonl"),
+    ("out.db", "scanstore backup out.db"), ("out.tsv", "scanstore findings list --tsv > out.tsv"),
+    ("out.pdf", "no command writes PDF"), ("out.xlsx", "give another ending"),
+])  # fmt: skip
+def test_an_ending_of_another_format_is_refused(
+    run: Run, store: Store, tmp_path: Path, file: str, remedy: str
+) -> None:
+    looked(store, seen())
+    before = set(tmp_path.rglob("*"))
+    told = run(file, code=2).stderr
+    assert remedy in told and told.count("\n") == 1 and "or add --format text" in told
+    assert run("-o", file, code=2).stderr == told
+    assert set(tmp_path.rglob("*")) == before
+    if "/" not in file:
+        run(file, "--format", "csv")
+        assert (tmp_path / file).read_text().startswith("id,")
+        (tmp_path / file).unlink()
+
+
+@pytest.mark.parametrize(("command", "file", "remedy"), [
+    ("sarif dump", "out.html", "scanstore report out.html"), ("sarif dump", "out.csv", "scanstore report out.csv"),
+    ("sarif dump", "out.jsonl", "scanstore dump out.jsonl"), ("dump", "out.sarif", "scanstore sarif dump out.sarif"),
+    ("dump", "out.md", "scanstore report out.md"), ("dump", "out.sqlite", "scanstore backup out.sqlite"),
+    ("backup", "out.jsonl", "scanstore dump out.jsonl"), ("backup", "out.sarif", "scanstore sarif dump out.sarif"),
+])  # fmt: skip
+def test_other_commands_refuse_such_an_ending_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, file: str, remedy: str
+) -> None:
+    looked(store, seen())
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*command.split(), file, "--db", "scan.db"])
+    assert done.exit_code == 2 and f"run: {remedy} --db scan.db; or " in done.stderr, done.output
+    assert not Path(file).exists()
+
+
+@pytest.mark.parametrize("file", ["out", "out.txt", "out.log", "out.2026-01-01", ".sarif/out.markdown", "v1.2"])
+def test_other_endings_are_written(run: Run, store: Store, tmp_path: Path, file: str) -> None:
+    looked(store, seen())
+    (tmp_path / ".sarif").mkdir()
+    run(file)
+    assert (tmp_path / file).read_text().startswith("# shop" if file.endswith("markdown") else "shop:")
 
 
 def test_command_leaves_what_it_cannot_replace(run: Run, store: Store, tmp_path: Path) -> None:

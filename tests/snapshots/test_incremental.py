@@ -118,6 +118,17 @@ FRAGMENTS = (
     "try:\n    import b\nexcept ImportError:\n    b = None\n",
     "__all__ = ['f', 'Base']\n",
     "def use():\n    from p.q.a import g\n    return g()\n",
+    "def g():\n    return Base()\n",
+    "def g(x: T) -> T: ...\n",
+    "from typing import TypeVar\nT = TypeVar('T')\n",
+    "g(Base()).step()\nmade: Base = Derived()\n",
+    "try:\n    from a import g\nexcept ImportError:\n    def g(): return Derived()\n",
+    "g().step()\nfor x in g(): x.step()\n",
+    "class Base(metaclass=Derived):\n    def step(self):\n        return self\n    def __next__(self): return f()\n",
+    "class Derived(Base):\n    def __iter__(self): return self.step()\n"
+    "    @classmethod\n    def f(cls): return cls()\n",
+    "Derived.f().run()\nBase.step().run()\n",
+    "if f:\n    Base = Derived(Base)\n",
 )
 BROKEN = "def broken(:\n"
 

@@ -22,7 +22,7 @@ DEEPEST = 6  # nested containers; deeper nesting occurs only in generated code
 _SELF = frozenset(("Self",))
 
 
-Several: TypeAlias = Literal["t", "u"]  # a tuple, a union
+Several: TypeAlias = Literal["t", "u", "k"]  # a tuple, a union, an alias of a type
 
 
 def annotation_path(
@@ -125,3 +125,17 @@ def _sides(node: ast.BinOp) -> list[ast.expr]:
         elif not (type(each) is ast.Constant and each.value is None):
             found.append(each)
     return found if len(found) <= LONGEST_UNION else []
+
+
+def type_checking(module: ast.Module) -> list[list[int]]:
+    """Return the first and last lines of the branches of a module that only type checkers read."""
+    found = []
+    for node in module.body:
+        if isinstance(node, ast.If):
+            test, branch = node.test, node.body
+            if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+                test, branch = test.operand, node.orelse
+            name = test.id if isinstance(test, ast.Name) else test.attr if isinstance(test, ast.Attribute) else ""
+            if name == "TYPE_CHECKING" and branch:
+                found.append([branch[0].lineno, branch[-1].end_lineno or branch[-1].lineno])
+    return found

@@ -7,11 +7,11 @@ as a *path*: its target, as far as the file alone determines it. A path is a mod
 ======== ==================================================================
 ``m:``    the module ``m``
 ``p.a``   attribute ``a`` of what ``p`` means
-``p()``   the result of calling it; an instance, if it is a class
+``p()``   the result of calling it; an instance, if it is a class; ``p(a,b)`` with arguments that may decide about it
 ``p[]``   its item by subscription, ``p[0]`` the item at a place; ``p~`` an item by iteration
 ``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
 ``p&``    a context manager that gives ``p``
-``p^``    ``super()`` as seen from class ``p``
+``p^``    ``super()`` as seen from class ``p``; ``p!`` the class or function of this name, whatever else it holds
 ``?p``    the file cannot tell which of several bindings holds: a guess
 ``*.a``   an attribute ``a`` of something unknown
 ``=p``    ``p`` itself, not what it holds: what an import brings in
@@ -42,19 +42,22 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
+from scanstore.indexing.python.annotations import type_checking
+from scanstore.indexing.python.binder import Binder
 from scanstore.indexing.python.hashes import definition_hash, shown_value, variable_hash
 from scanstore.indexing.python.interface import describe
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, qualified
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import (
     CHILDREN,
     Source,
+    absolute_module,
     as_written,
     children_of,
     decode,
     docstring,
     span,
 )  # fmt: skip
-from scanstore.indexing.python.uses import Use, UseReader, parts_of
+from scanstore.indexing.python.uses import BY_NAME, Use, UseReader, named_in, parts_of
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
@@ -81,7 +84,7 @@ class PythonIndexer:
         return _Reader(text, tree, module, path.endswith(("__init__.py", "__init__.pyi"))).facts()
 
 
-class _Reader:
+class _Reader(Binder):
     def __init__(self, text: str, tree: ast.Module, module: str, package: bool) -> None:
         self.tree = tree
         self.source = Source(text)
@@ -98,13 +101,14 @@ class _Reader:
         self.bases: list[tuple[NameScope, NameScope, ast.ClassDef]] = []
         self.functions: list[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
         self.self_types: dict[tuple[str, str], list[Binding]] = {}
+        self.results: dict[NameScope, list[ast.expr]] = {}  # of functions without a return annotation
         self.interface: dict[str, list[object]] = {}
         self.spans: list[Span] = []
         self.mentions: set[str] = set()
         self.pending: list[tuple[list[ast.AST], NameScope]] = []  # lambdas and comprehensions, with their scopes
         self.top = NameScope("module", "", None, 0)
         self.settled: set[tuple[NameScope, str]] = set()  # names that have a symbol
-        self.value: ast.AST | None = None  # what the variables of the present statement are bound to
+        self.value: ast.AST | None = None
         self.value_hash: tuple[ast.AST | None, str, int] | None = None  # many variables may share one long value
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -112,7 +116,9 @@ class _Reader:
     def facts(self) -> FileFacts:
         short = self.module.rpartition(".")[2]
         doc = ast.get_docstring(self.tree) if self.tree.body else None
-        metadata = {"docstring": doc} if doc else None
+        metadata: dict[str, object] = {"docstring": doc} if doc else {}
+        if ranges := type_checking(self.tree):
+            metadata["type_checking"] = ranges
         self.symbol(short, self.module, "module", 1, max(len(self.source.lines), 1), metadata)
         self.body(self.tree.body, self.top)
         while self.pending:
@@ -120,7 +126,7 @@ class _Reader:
         self.calls.sort(key=lambda call: call[2])
         self.reference_bases()
         classes = [inner for inner, _, _ in self.bases]
-        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types)
+        describe(self.meanings, self.interface, self.top, self.functions, classes, self.self_types, self.results)
         for scope, func, line in self.calls:
             self.reference(scope, func, line)
         reader = UseReader(self.meanings, self.interface, self.self_types, self.strings)
@@ -172,8 +178,12 @@ class _Reader:
                 self.calls.append((scope, func, node.lineno))
                 if type(func) is Attribute:
                     push(func.value)
+                    if func.attr in BY_NAME:
+                        self.mentions.update(named_in(node.args))
                 elif type(func) is not Name:
                     push(func)
+                elif func.id in BY_NAME:
+                    self.mentions.update(named_in(node.args))
                 for arg in node.args:
                     if type(arg) is Name:
                         use((scope, arg))
@@ -261,6 +271,14 @@ class _Reader:
         self.annotated(node.annotation, push)
         self.value = node.value
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
+        if type(node.value) is Call:
+            target = node.target
+            if type(target) is Name:
+                scope.bind(target.id, "value", node.value, scope)
+            elif type(target) is Attribute and type(target.value) is Name and scope.class_scope is not None:
+                known = self.self_types.get((scope.class_scope.qual, target.attr), ())
+                if known and known[-1][1] is node.annotation:
+                    known.append(("value", node.value, scope))
 
     def annotated(self, annotation: ast.expr | None, push: _Push) -> None:
         """Walk an annotation, quoted or not."""
@@ -270,101 +288,19 @@ class _Reader:
             else:
                 push(part)
 
-    def on_augmented(self, node: ast.AugAssign, scope: NameScope, push: _Push) -> None:
-        push(node.value)
-        if type(node.target) is not ast.Name:
-            push(node.target)
-
-    def on_walrus(self, node: ast.NamedExpr, scope: NameScope, push: _Push) -> None:
-        push(node.value)
-        home: NameScope = scope
-        while home.transparent and home.parent is not None:
-            home = home.parent
-        home.bind(node.target.id, "assign" if home.kind == "function" else "other", node.value, scope)
-
-    def on_for(self, node: ast.For | ast.AsyncFor, scope: NameScope, push: _Push) -> None:
-        for statement in reversed(node.body + node.orelse):
-            push(statement)
-        push(node.iter)
-        self.value = node.iter
-        self.bind_target(node.target, scope, "iterate", node.iter, push)
-
-    def on_comprehension(
-        self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp, scope: NameScope, push: _Push
-    ) -> None:
-        inner = scope.closure()
-        inner.transparent = True
-        inside: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-        for place, part in enumerate(node.generators):
-            inside += part.ifs
-            if place == 0:
-                push(part.iter)
-            else:
-                inside.append(part.iter)
-            self.bind_target(part.target, inner, "iterate", part.iter, inside.append)
-        self.pending.append((inside, inner))
-
-    def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: _Push) -> None:
-        for statement in reversed(node.body):
-            push(statement)
-        kind = "enter" if type(node) is ast.With else "aenter"
-        for item in reversed(node.items):
-            push(item.context_expr)
-            if item.optional_vars is not None:
-                self.value = item.context_expr
-                self.bind_target(item.optional_vars, scope, kind, item.context_expr, push)
-
-    def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: _Push) -> None:
-        for statement in reversed(node.body):
-            push(statement)
-        if node.type is not None:
-            push(node.type)
-        if node.name:
-            scope.bind(node.name, "except", node.type, scope)
-
-    def on_global(self, node: ast.Global, scope: NameScope, push: object) -> None:
-        for name in node.names:
-            scope.foreign[name] = self.top
-
-    def on_nonlocal(self, node: ast.Nonlocal, scope: NameScope, push: object) -> None:
-        for name in node.names:
-            outer = scope.parent
-            while outer is not None and (outer.kind != "function" or name not in outer.binds):
-                outer = outer.parent
-            scope.foreign[name] = outer
-
-    def on_lambda(self, node: ast.Lambda, scope: NameScope, push: _Push) -> None:
-        inner = scope.closure()
-        arguments = node.args
-        for default in [*arguments.defaults, *arguments.kw_defaults]:
-            if default is not None:
-                push(default)
-        for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
-            if arg is not None:
-                inner.bind(arg.arg, "other", None, inner)
-        self.pending.append(([node.body], inner))
-
-    def on_match_name(
-        self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping, scope: NameScope, push: _Push
-    ) -> None:
-        name = node.rest if isinstance(node, ast.MatchMapping) else node.name
-        if name:
-            scope.bind(name, "other", None, scope)
-        for field in ("pattern", "patterns", "keys"):
-            value = getattr(node, field, None)
-            if isinstance(value, list):
-                for item in value:
-                    push(item)
-            elif value is not None:
-                push(value)
+    def on_return(self, node: ast.Return | ast.Yield | ast.YieldFrom, scope: NameScope, push: _Push) -> None:
+        value = node.value
+        if value is not None and type(value) is not Constant:
+            self.results.setdefault(scope, []).append(value if isinstance(node, ast.Return) else node)
+            push(value)
 
     def on_import(self, node: ast.Import, scope: NameScope, push: _Push) -> None:
         for alias in node.names:
             top = alias.name.partition(".")[0]
             if alias.asname:
-                scope.bind(alias.asname, "import", alias.name + ":", scope)
+                self.define(alias.asname, "import", alias.name + ":", scope, node)
             else:
-                scope.bind(top, "import", top + ":", scope)
+                self.define(top, "import", top + ":", scope, node)
             written, place = self.strings(alias.name), self.strings(alias.name + ":")
             names = _dump([f"* as {alias.asname}"] if alias.asname else [])
             self.imports.append((node.lineno, written, names, place))
@@ -372,7 +308,7 @@ class _Reader:
 
     def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
-        base = self.absolute(node.level, node.module)
+        base = absolute_module(self.package, node.level, node.module)
         names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
         path = self.strings(base + ":") if base else None
         packed = _dump(names)
@@ -388,20 +324,16 @@ class _Reader:
                 continue
             target = f"{base}:.{alias.name}" if base else None
             if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
-                scope.bind(alias.asname or alias.name, "import", target, scope)
+                self.define(alias.asname or alias.name, "import", target, scope, node)
             shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
             place = self.strings("=" + target) if target else None
             self.references.append((alias.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
 
-    def absolute(self, level: int, module: str | None) -> str | None:
-        """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
-        if level == 0:
-            return module
-        parts = self.package.split(".") if self.package else []
-        if level - 1 > len(parts) or (level > 1 and not parts):
-            return None
-        parts = parts[: len(parts) - (level - 1)]
-        return ".".join([*parts, module] if module else parts) or None
+    def define(self, name: str, kind: str, value: object, scope: NameScope, node: ast.stmt) -> None:
+        """Bind an imported or defined name, and count the bindings of the module that depend on no condition."""
+        scope.bind(name, kind, value, scope)
+        if not node.col_offset:
+            self.meanings.firm[name] = self.meanings.firm.get(name, 0) + 1
 
     def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: NameScope, push: _Push) -> None:
         home = scope.home(node.name)
@@ -424,7 +356,7 @@ class _Reader:
         body = definition_hash(node, self.source)
         ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata, body)
         inner = NameScope("function", qual, scope, ordinal)
-        scope.bind(node.name, "def", inner, scope)
+        self.define(node.name, "def", inner, scope, node)
         self.settled.add((home, node.name))
         decorators = {as_written(d) for d in node.decorator_list}
         positional = [*args.posonlyargs, *args.args]
@@ -482,7 +414,7 @@ class _Reader:
         body = definition_hash(node, self.source)
         ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata, body)
         inner = NameScope("class", qual, scope, ordinal)
-        scope.bind(node.name, "class", inner, scope)
+        self.define(node.name, "class", inner, scope, node)
         self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
         for expr in node.bases:
@@ -534,11 +466,13 @@ class _Reader:
                 path = self.meanings.lookup(func.id, scope)
         else:
             path = self.meanings.spell(func, scope)
+        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
+            if proven_outside(path):
+                self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
+                return
+            path = None
         if path is None and type(func) is ast.Attribute:
             path = "*." + func.attr
-        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
-            self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
-            return
         place = None if path is None else self.strings(path)
         self.references.append((line, scope.ordinal, "call", written, place, None, UNRESOLVED, 0))
 
@@ -556,11 +490,15 @@ class _Reader:
                 row: ReferenceRow
                 if local is not None:
                     row = (line, origin, "inherit", written, None, local[0], *how_sure(local[1]))
-                elif path is not None and path.startswith("builtins.") and not self.meanings.stars:
+                elif path and path.startswith("builtins.") and proven_outside(path) and not self.meanings.stars:
                     row = (line, origin, "inherit", written, None, None, EXTERNAL, 100)
                 else:
                     row = (line, origin, "inherit", written, self.strings(path) if path else None, None, UNRESOLVED, 0)
                 self.references.append(row)
+            for keyword in node.keywords:
+                meta = self.meanings.spell(keyword.value, scope) if keyword.arg == "metaclass" else None
+                if meta and meta != "abc:.ABCMeta":
+                    paths.append("@" + meta)
             decorated = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
             self.interface[inner.qual] = ["c", inner.ordinal, paths, int("dataclass" in decorated)]
 
@@ -582,6 +520,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     ast.Global: _Reader.on_global,
     ast.Nonlocal: _Reader.on_nonlocal,
     ast.Lambda: _Reader.on_lambda,
+    ast.Return: _Reader.on_return,
+    ast.Yield: _Reader.on_return,
+    ast.YieldFrom: _Reader.on_return,
     ast.Import: _Reader.on_import,
     ast.ImportFrom: _Reader.on_from,
     ast.FunctionDef: _Reader.on_function,

@@ -147,6 +147,17 @@ def as_written(node: ast.expr) -> str:
     return "".join(reversed(parts))[-LONGEST_TEXT:]
 
 
+def absolute_module(package: str, level: int, module: str | None) -> str | None:
+    """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
+    if level == 0:
+        return module
+    parts = package.split(".") if package else []
+    if level - 1 > len(parts) or (level > 1 and not parts):
+        return None
+    parts = parts[: len(parts) - (level - 1)]
+    return ".".join([*parts, module] if module else parts) or None
+
+
 def is_none(node: object) -> bool:
     return type(node) is ast.Constant and node.value is None
 
@@ -171,12 +182,23 @@ def returns_self(node: ast.FunctionDef | ast.AsyncFunctionDef, self_name: str) -
 
 
 def returns_type_of_self(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether the first argument and the result are annotated with one type variable: ``def f(self: T) -> T``."""
-    first = [*node.args.posonlyargs, *node.args.args][:1]
-    annotation = first[0].annotation if first else None
-    if not isinstance(annotation, ast.Name) or not isinstance(node.returns, ast.Name):
+    """Whether the first argument and the result are annotated with one type variable: ``def f(self: T) -> T``, or
+    ``def f(cls: type[T]) -> T``.
+    """
+    if node.returns is None or not (node.args.posonlyargs or node.args.args):
         return False
-    return annotation.id == node.returns.id
+    annotation = [*node.args.posonlyargs, *node.args.args][0].annotation
+    if isinstance(annotation, ast.Subscript) and as_written(annotation.value).rpartition(".")[2] in ("type", "Type"):
+        annotation = annotation.slice
+    name = _name_of(annotation)
+    return name is not None and name == _name_of(node.returns)
+
+
+def _name_of(annotation: ast.expr | None) -> str | None:
+    """Return the name in an annotation, quoted or not."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return annotation.value if annotation.value.isidentifier() else None
+    return annotation.id if isinstance(annotation, ast.Name) else None
 
 
 # The fields of a node that may contain calls, last first, for each node type without its own handler below.

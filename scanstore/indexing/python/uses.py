@@ -12,9 +12,12 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 
 from scanstore.indexing.facts import UNRESOLVED, ReferenceRow, Strings
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, how_sure, qualified
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import as_written
 
+#: Functions that take the names of attributes as texts.
+BY_NAME = frozenset("getattr setattr hasattr delattr attrgetter methodcaller getattr_static patch object".split())
+LONGEST_NAME = 200
 LONGEST_QUOTED = 1000
 DEEPEST = 20  # nested strings in an annotation
 
@@ -78,7 +81,7 @@ class UseReader:
         known = self.symbol(qualified(home, name))
         if known is not None:
             return known
-        if any(kind == "import" for kind, _, _ in home.binds[name]):
+        if any(kind == "import" for kind, _, _ in home.binds[name]) or f"0|.{qualified(home, name)}" in self.interface:
             path = self.meanings.meaning(name, home)
             return None if path is None or path.endswith(":") else "=" + path
         return None
@@ -90,6 +93,8 @@ class UseReader:
             self.mentions.add(node.attr)
             return None
         if path.startswith("builtins."):
+            if not proven_outside(f"{path}.{node.attr}"):
+                self.mentions.add(node.attr)
             return None
         here = self.meanings.here
         if path.startswith(here):
@@ -116,10 +121,17 @@ class UseReader:
     def symbol(self, qual: str) -> tuple[int, bool] | None:
         """Return a function, class or variable of this file, and whether it is the only binding of its name."""
         entry = self.interface.get(qual)
-        if entry is None or entry[0] not in ("c", "f", "v"):
+        if entry is None or entry[0] not in ("c", "f", "v") or entry[-1] == "|":
             return None
         ordinal = entry[1]
         return (ordinal, entry[-1] != "?") if isinstance(ordinal, int) else None
+
+
+def named_in(args: Sequence[ast.expr]) -> Iterator[str]:
+    """Yield the names in the texts among arguments: `getattr(x, "name")`, `patch("package.name")`."""
+    for arg in args:
+        if isinstance(arg, ast.Constant) and isinstance(arg.value, str) and len(arg.value) < LONGEST_NAME:
+            yield from (name for name in arg.value.split(".") if name.isidentifier())
 
 
 def parts_of(annotation: ast.expr | None) -> Iterator[ast.expr | str]:
