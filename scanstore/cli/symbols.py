@@ -59,8 +59,10 @@ if TYPE_CHECKING:
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit", "use")
-CHANGES = ("added", "removed", "changed", "moved", "signature", "body", "decorator", "docstring", "formatting", "members",
-           "text", "unknown")  # fmt: skip
+CHANGES = (
+    "added", "removed", "changed", "moved", "signature", "body", "decorator", "docstring", "formatting", "members",
+    "text", "unknown",
+)  # fmt: skip
 CANDIDATES = 20
 SYMBOLS = ("id", "place", "type", "name")  # the columns of a symbol
 

@@ -2,7 +2,7 @@
 
 The rules are those of griffe (https://mkdocstrings.github.io/griffe/guide/users/checking/), with these differences: a
 renamed parameter is one change, a function that becomes asynchronous or a property counts, and so does another return
-annotation, value or type of a variable, or removed overload. A name that can still be imported from its old module is
+annotation, type or literal value of a variable, or removed overload. A name that can still be imported from its old module is
 not removed. For languages whose signatures are one text, that text is compared.
 """
 
@@ -55,11 +55,23 @@ def breakages(db: Database, first: Scan, second: Scan, wanted: Wanted) -> list[B
     """Return what breaks for importers of the first scan's tree in the second, by name."""
     old, new = Names(db, first), Names(db, second)
     found = [
-        *_of_modules(old, new, wanted),
+        *_once(_of_modules(old, new, wanted)),
         *_of_others(only_here(db, first, second), new, wanted),
         *_unread(db, first, second, wanted),
     ]
     return sorted(set(found), key=lambda row: (row.kind == "not_compared", row.name, row.kind, row.old))
+
+
+def _once(rows: Iterable[Breakage]) -> Iterator[Breakage]:
+    """Leave one row of each removed definition: the one with the shortest name, of its own class before subclasses."""
+    removed: dict[tuple[str, int], list[Breakage]] = {}
+    for row in rows:
+        if row.kind == "removed":
+            removed.setdefault((row.old_file, row.old_line), []).append(row)
+        else:
+            yield row
+    for group in removed.values():
+        yield min(group, key=lambda row: (row.name.count("."), len(row.name), row.name))
 
 
 def _of_modules(old: Names, new: Names, wanted: Wanted) -> Iterator[Breakage]:
@@ -180,8 +192,8 @@ def _attributes(name: str, old: Sequence[Definition], new: Sequence[Definition])
     types = [facts.get("annotation") or facts.get("return_type") for facts in (before, after)]
     if types[0] and types[1] and not same_type(str(types[0]), str(types[1])):
         yield _row("type_changed", name, a, types[0], types[1], b)
-    if a.kind == b.kind == "variable" and a.code != b.code and not _is_private(name):
-        values = [str(facts.get("value") or "") for facts in (before, after)]
+    values = [str(facts.get("value") or "") for facts in (before, after)]
+    if a.kind == b.kind == "variable" and a.code != b.code and values[0] and not _is_private(name):
         yield _row("value_changed", name, a, values[0], values[1], b)
 
 

@@ -38,7 +38,7 @@ SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text, s.
 
 #: Indexers whose hashes have two halves (:mod:`scanstore.indexing.python.hashes`).
 HALVES = re.compile(r"python/\d+")
-DESCRIBED = frozenset(("docstring", "decorators", "value", "names"))  # metadata that is no part of the signature
+DESCRIBED = frozenset(("docstring", "decorators", "value"))  # metadata that is no part of the signature
 NO_CODE = int.from_bytes(blake2b(b"", digest_size=4).digest(), "big")
 CUT = "…"  # the end of a recorded text that was too long
 

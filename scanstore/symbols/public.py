@@ -2,7 +2,8 @@
 
 A name is public if neither it nor a part of its module begins with an underscore, except special methods such as
 ``__init__``. A literal ``__all__`` decides about the names of its module. An import makes a name public if ``__all__``
-lists it or if it is in the ``__init__`` file of a package; this is how packages publish names of private modules.
+lists it, or if the ``__init__`` file of a package imports it from a module of this package; this is how packages
+publish names of private modules.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Names:
         """Return the literal ``__all__`` of a module, or None."""
         if module not in self._exports:
             found = self.symbols.get(f"{module}.__all__", [])
-            names = found[0].facts.get("names") if len(found) == 1 else None
+            names = found[0].facts.get("value") if len(found) == 1 else None
             self._exports[module] = [str(each) for each in names] if isinstance(names, list) else None
         return self._exports[module]
 
@@ -189,8 +190,13 @@ class Names:
             yield (name, ""), (name, "")
             for each in self._names_of(self.modules[name]):
                 place = self.find(name, each)[1]
-                if place is not None and place[1]:
+                if place is not None and place[1] and self._publishes(name, each, place):
                     yield from self._with_members((name, each), place, 0)
+
+    def _publishes(self, module: str, name: str, place: Place) -> bool:
+        """Whether a name of a module is public: not if it is only imported there from elsewhere."""
+        inside = place[0] == module or place[0].startswith(module + ".")
+        return inside or self.exports(module) is not None
 
     def _names_of(self, module: Module) -> Sequence[str]:
         exported = self.exports(module.name)
@@ -200,11 +206,15 @@ class Names:
             name for name in module.members("")
             if not name.startswith("_") and (module.names[name][0] != "i" or module.is_package)
         ]  # fmt: skip
-        for star in module.stars if module.is_package else ():
-            source = self.modules.get(star)
-            if source is not None and source is not module:
-                other = self.exports(star)
+        if module.is_package:
+            sources = list(module.stars)
+            for star in sources:  # grows by the star imports of these modules
+                source, other = self.modules.get(star), self.exports(star)
+                if source is None or source is module:
+                    continue
                 found += [n for n in source.members("") if not n.startswith("_")] if other is None else other
+                if other is None:
+                    sources += [each for each in source.stars if each not in sources]
         return list(dict.fromkeys(found))
 
     def _with_members(self, shown: Place, place: Place, depth: int) -> Iterator[tuple[Place, Place]]:

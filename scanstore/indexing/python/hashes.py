@@ -19,6 +19,7 @@ _STRING = '"""[^"\\\\]*(?:(?:\\\\.|"(?!""))[^"\\\\]*)*"""|"(?!"")[^"\\\\\\n]*(?:
 _TOKEN = re.compile(f"#[^\\n]*|(?P<string>{_STRING}|{_STRING.replace(chr(34), chr(39))})|(?P<odd>[\"'])", re.DOTALL)
 
 
+_EXTENDED = re.compile(r"\b__all__\s*(?:\+=|\.)")  # names are added to it later
 LONGEST_VALUE = 30  #: characters of a recorded value
 
 
@@ -46,9 +47,9 @@ def variable_hash(value: ast.AST | None, annotation: str, source: Source) -> int
 
 
 def shown_value(name: str, value: ast.AST | None, source: Source) -> object:
-    """Return what is recorded of a variable's value: a short text, or the names of a literal ``__all__``."""
+    """Return what is recorded of a variable's value: a short text, or the names of a complete ``__all__``."""
     if name == "__all__":
-        if not isinstance(value, (ast.List, ast.Tuple)):
+        if not isinstance(value, (ast.List, ast.Tuple)) or any(map(_EXTENDED.search, source.lines)):
             return None
         names = [each.value for each in value.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         return names if len(names) == len(value.elts) else None
