@@ -2,8 +2,8 @@
 
 The rules are those of griffe (https://mkdocstrings.github.io/griffe/guide/users/checking/), with these differences: a
 renamed parameter is one change, a function that becomes asynchronous or a property counts, and so does another return
-annotation, type or literal value of a variable, or removed overload. A name that can still be imported from its old module is
-not removed. For languages whose signatures are one text, that text is compared.
+annotation, another type or literal value of a variable, or a removed overload. A name that can still be imported from
+its old module is not removed. For languages whose signatures are one text, that text is compared.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ SELECT f.file_path, f.status, n.status, f.file_path NOT IN (SELECT file_path FRO
  WHERE f.scan_id = ?1 AND (n.file_hash IS NULL OR f.file_hash IS NULL OR n.file_hash <> f.file_hash)
  ORDER BY f.file_path
 """
+
+BREAKAGE_KINDS: tuple[BreakageKind, ...] = (
+    "removed", "kind_changed", "async_changed", "base_removed", "value_changed", "type_changed", "signature_changed",
+    "overload_removed", "setter_removed", "parameter_removed", "parameter_renamed", "parameter_moved",
+    "parameter_kind_changed", "parameter_default_changed", "parameter_became_required", "parameter_added_required",
+    "return_changed", "not_compared",
+)  # fmt: skip
 
 
 class Breakage(NamedTuple):

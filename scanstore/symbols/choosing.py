@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from scanstore.db.arguments import check_bool, check_choice, check_list
 from scanstore.db.database import Database
-from scanstore.db.words import ChangeKind
 from scanstore.indexing.facts import SYMBOL_TYPES
 from scanstore.indexing.walk import patterns
+from scanstore.symbols.comparison import CHANGE_KINDS
 from scanstore.symbols.public import Names, is_public_name
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.symbols.comparison import Wanted
 
-CHANGES: tuple[SymbolChangeFilter, ...] = ("added", "removed", "changed", *get_args(ChangeKind))
+CHANGES: tuple[SymbolChangeFilter, ...] = ("added", "removed", "changed", *CHANGE_KINDS)
 
 def chooser(
     db: Database,

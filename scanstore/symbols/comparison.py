@@ -36,6 +36,10 @@ SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text, s.
  ORDER BY f.file_path, s.ordinal
 """
 
+CHANGE_KINDS: tuple[ChangeKind, ...] = (
+    "signature", "body", "decorator", "docstring", "formatting", "members", "text", "unknown", "moved",
+)  # fmt: skip
+
 #: Indexers whose hashes have two halves (:mod:`scanstore.indexing.python.hashes`).
 HALVES = re.compile(r"python/\d+")
 DESCRIBED = frozenset(("docstring", "decorators", "value"))  # metadata that is no part of the signature

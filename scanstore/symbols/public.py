@@ -38,8 +38,8 @@ def is_public_name(name: str) -> bool:
     return not name.startswith("_") or (len(name) > 4 and name.startswith("__") and name.endswith("__"))
 
 
-class Module:
-    """One module: its names, the modules of its star imports, and its ``__all__`` if that is a literal."""
+class ImportedModule:
+    """One module of a tree: its names, the modules of its star imports, and its ``__all__`` if that is a literal."""
 
     def __init__(self, name: str, path: str, interface: bytes) -> None:
         self.name = name
@@ -81,7 +81,7 @@ class Names:
     """The modules and symbols of one scan, with their public names."""
 
     def __init__(self, db: Database, scan: Scan) -> None:
-        self.modules = {row[0]: Module(*row) for row in db.execute_sql(MODULES, (scan.id,)).fetchall()}
+        self.modules = {row[0]: ImportedModule(*row) for row in db.execute_sql(MODULES, (scan.id,)).fetchall()}
         self.symbols: dict[str, list[Definition]] = {}
         self.everywhere: dict[tuple[str, str], list[Definition]] = {}  # by file, for files that are no modules
         for row in db.execute_sql(ALL, (scan.id,)).fetchall():
@@ -198,7 +198,7 @@ class Names:
         inside = place[0] == module or place[0].startswith(module + ".")
         return inside or self.exports(module) is not None
 
-    def _names_of(self, module: Module) -> Sequence[str]:
+    def _names_of(self, module: ImportedModule) -> Sequence[str]:
         exported = self.exports(module.name)
         if exported is not None:
             return list(dict.fromkeys(exported))

@@ -29,6 +29,7 @@ from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans, pick
+from scanstore.symbols.breaking import Breakage, breakages
 from scanstore.symbols.choosing import CHANGES, chooser
 from scanstore.symbols.comparison import SymbolDiff, compared
 from scanstore.symbols.cycles import CYCLE_KINDS, ImportCycle, import_cycles
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
         SymbolType,
     )
     from scanstore.snapshots.ctags_import import LoadedTags
-    from scanstore.symbols.breaking import Breakage
 
 # A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, index among symbols with the same name
 
@@ -462,8 +462,6 @@ class Symbols(Following):
         """
         first, second = self._pair(a, b)
         wanted = chooser(self.db, (first, second), public=False, paths=paths, symbol_types=symbol_types)
-        from scanstore.symbols.breaking import Breakage, breakages  # start-up: other queries break nothing
-
         return Rows(breakages(self.db, first, second, wanted), Breakage)
 
     def _pair(self, a: Scan | int, b: Scan | int | None) -> tuple[Scan, Scan]:

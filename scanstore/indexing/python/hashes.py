@@ -47,7 +47,7 @@ def variable_hash(value: ast.AST | None, annotation: str, source: Source) -> int
 
 
 def shown_value(name: str, value: ast.AST | None, source: Source) -> object:
-    """Return what is recorded of a variable's value: a short text, or the names of a complete ``__all__``."""
+    """Return the recorded value of a variable: a short literal, or the names of a complete ``__all__``."""
     if name == "__all__":
         if not isinstance(value, (ast.List, ast.Tuple)) or any(map(_EXTENDED.search, source.lines)):
             return None
