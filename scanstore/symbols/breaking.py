@@ -43,8 +43,8 @@ BREAKAGE_KINDS: tuple[BreakageKind, ...] = (
 class Breakage(NamedTuple):
     """One change that an importer notices. ``name`` is the name under which the symbol is imported.
 
-    ``old`` and ``new`` are the texts that differ, empty if there is none or it is not recorded. ``not_compared`` is a
-    file that could not be compared; ``new`` is the reason.
+    ``old`` and ``new`` are the texts that differ; a missing or unrecorded text is empty. ``not_compared`` is a file
+    that could not be compared; ``new`` is the reason.
     """
 
     kind: BreakageKind
