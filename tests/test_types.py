@@ -26,7 +26,7 @@ from scanstore.plans import changes, plans
 from scanstore.report import document, gather
 from scanstore.search import KINDS as SEARCH_KINDS
 from scanstore.sessions import uploads
-from scanstore.symbols import cycles, export, graph_formats, reach, renames, symbols
+from scanstore.symbols import breaking, choosing, comparison, cycles, export, graph_formats, reach, renames, symbols
 
 ROOT = Path(scanstore.__file__).parent.parent
 #: Where no other type would be true.
@@ -166,6 +166,9 @@ TUPLES = {
     "SymbolType": facts.SYMBOL_TYPES,
     "ReferenceType": facts.REFERENCE_TYPES,
     "Resolution": facts.RESOLUTIONS,
+    "ChangeKind": comparison.CHANGE_KINDS,
+    "SymbolChangeFilter": choosing.CHANGES,
+    "BreakageKind": breaking.BREAKAGE_KINDS,
     "NameMatch": tuple(symbols.FIND),
     "GraphFormat": graph_formats.FORMATS,
     "GraphDirection": export.DIRECTIONS,

@@ -64,6 +64,7 @@ from scanstore.db.words import (
     SessionStatus,
     SessionTaskStatus,
     Severity,
+    SymbolChangeFilter,
     SymbolType,
     UploadMark,
     UploadStatus,
@@ -128,6 +129,7 @@ from scanstore.snapshots.models import Scan, ScanFile, ScanFileChunk
 from scanstore.snapshots.recorder import Recorder
 from scanstore.snapshots.scans import FileDiff, Summary, Target
 from scanstore.store import Store, _Row
+from scanstore.symbols.breaking import Breakage
 from scanstore.symbols.comparison import SymbolDiff
 from scanstore.symbols.cycles import ImportCycle
 from scanstore.symbols.graph import Edge, Reached
@@ -521,8 +523,34 @@ class AsyncSymbols(AsyncDomain):
         languages.
         """
 
-    async def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
-        """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+    async def diff(
+        self,
+        a: Scan | int,
+        b: Scan | int | None = None,
+        *,
+        public: bool = False,
+        paths: Iterable[str] = (),
+        symbol_types: Iterable[SymbolType] = (),
+        changes: Iterable[SymbolChangeFilter] = (),
+    ) -> SymbolDiff:
+        """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target).
+
+        ``public`` leaves out names that importers do not use, ``paths`` are patterns of files such as ``src/**``, and
+        ``changes`` are ``added``, ``removed``, ``changed``, ``moved`` or kinds of change. Empty filters choose all.
+        """
+
+    async def breaking(
+        self,
+        a: Scan | int,
+        b: Scan | int | None = None,
+        *,
+        paths: Iterable[str] = (),
+        symbol_types: Iterable[SymbolType] = (),
+    ) -> Rows[Breakage]:
+        """Return the changes from scan ``a`` to ``b`` that importers notice, by name. Only public names are compared.
+
+        Rows of the kind ``not_compared`` are files that could not be compared: without any rows, nothing breaks.
+        """
 
     async def callers(
         self,

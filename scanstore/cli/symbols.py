@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from scanstore import parts
 from scanstore.cli.absence import gap_of, known_file, limits
 from scanstore.cli.base import (
     Failure,
+    Misuse,
     basic_options,
     chosen_target,
     common,
@@ -47,16 +48,21 @@ from scanstore.cli.output import (
 from scanstore.cli.provenance import recorded_scans
 
 if TYPE_CHECKING:
-    from scanstore.db.words import NameMatch, ReferenceType, Resolution, SymbolType
+    from scanstore.db.words import NameMatch, ReferenceType, Resolution, SymbolChangeFilter, SymbolType
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
+    from scanstore.symbols.breaking import Breakage
     from scanstore.symbols.comparison import SymbolDiff
     from scanstore.symbols.graph import Edge
     from scanstore.symbols.models import Symbol, SymbolReference
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit", "use")
+CHANGES = (
+    "added", "removed", "changed", "moved", "signature", "body", "decorator", "docstring", "formatting", "members",
+    "text", "unknown",
+)  # fmt: skip
 CANDIDATES = 20
 SYMBOLS = ("id", "place", "type", "name")  # the columns of a symbol
 
@@ -304,10 +310,28 @@ def edges(reference_type: ReferenceType | None, scan: str | None) -> None:
 @click.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
-@rows_options("change", "place", "type", "name", "before")
+@click.option("--breaking", is_flag=True, help="List what importers notice; exit with 1 if anything breaks.")
+@click.option("--public", is_flag=True, help="Only names that importers use: no leading underscore, or exported.")
+@click.option("--path", "paths", multiple=True, metavar="PATTERN",
+              help="Only symbols in files that match, such as 'src/**'; repeatable.")  # fmt: skip
+@click.option("--kind", "--type", "kinds", multiple=True, type=click.Choice(TYPES),
+              help="Only symbols of this type; repeatable.")  # fmt: skip
+@click.option("--change", "changes", multiple=True, type=click.Choice(CHANGES),
+              help="Only changes of this kind; repeatable.")  # fmt: skip
+@rows_options("change", "kinds", "place", "type", "name", "before")
 @target_option
 @basic_options
-def diff(a: str | None, b: str | None) -> None:
+@click.pass_context
+def diff(
+    context: click.Context,
+    a: str | None,
+    b: str | None,
+    breaking: bool,
+    public: bool,
+    paths: tuple[str, ...],
+    kinds: tuple[SymbolType, ...],
+    changes: tuple[SymbolChangeFilter, ...],
+) -> None:
     """List the symbols that differ between scans A and B: added, removed, changed, moved.
 
     B is by default the latest scan of A's target. Without A, the latest scan of the target is compared with the one
@@ -315,23 +339,49 @@ def diff(a: str | None, b: str | None) -> None:
 
     \b
     Example:
-      scanstore symbols diff 1 2
+      scanstore symbols diff 1 2 --breaking --path 'src/**'
     """
+    if breaking and changes:
+        raise Misuse("--breaking lists other changes than --change; give one of them")
     with open_store() as store:
         before, after = find_pair(store, a, b)
-        found = store.symbols.diff(before, after)
+        if breaking:
+            broken = store.symbols.breaking(before, after, paths=paths, symbol_types=kinds)
+            listing(broken, _breakage_columns(before, after))
+            _judge(context, store, broken, before, after)
+            return
+        found = store.symbols.diff(before, after, public=public, paths=paths, symbol_types=kinds, changes=changes)
         listing(_changes(found), _change_columns(before, after), data=lambda row: row.data)
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
-        message = f"from scan {before.id} to scan {after.id}: {parts or 'no symbol changed'}"
+        nothing = "no symbol changed like that" if public or paths or kinds or changes else "no symbol changed"
+        message = f"from scan {before.id} to scan {after.id}: {parts or nothing}"
         if parts:
             note(message)
+        unknown = sum("unknown" in row.kinds for row in found.changed)
+        if unknown:
+            note(f"{count(unknown, 'symbol')} compared by name only, because the text was not recorded")
         limits(store, after, "symbols", "" if parts else message)
+
+
+def _judge(context: click.Context, store: Store, rows: Sequence[Breakage], before: Scan, after: Scan) -> None:
+    """Report what breaks, and end with 1 if anything does or may."""
+    unread = [row for row in rows if row.kind == "not_compared"]
+    number = len(rows) - len(unread)
+    message = f"from scan {before.id} to scan {after.id}: "
+    message += f"{count(number, 'breaking change')}" if number else "no breaking change"
+    if unread:
+        message += f"; cannot be decided, because {count(len(unread), 'file')} could not be compared"
+    if rows:
+        note(message)
+        context.exit(1)
+    limits(store, after, "symbols", message)
 
 
 class ChangedSymbol(NamedTuple):
     """A symbol that differs between two scans, and its places on the sides that have it."""
 
     change: str
+    kinds: str
     name: str
     type: SymbolType
     old: tuple[str, int] | None
@@ -344,18 +394,22 @@ def _changes(found: SymbolDiff) -> Iterator[ChangedSymbol]:
         for row in symbols:
             place = row.file_path, row.line
             old, new = (None, place) if what == "added" else (place, None)
-            yield ChangedSymbol(what, row.qualified_name, row.symbol_type, old, new, {"change": what, **row._asdict()})
+            data = {"change": what, **row._asdict(), "kinds": []}
+            yield ChangedSymbol(what, "", row.qualified_name, row.symbol_type, old, new, data)
     for what, changes in (("changed", found.changed), ("moved", found.moved)):
         for each in changes:
             before, after = (each.old_file, each.old_line), (each.new_file, each.new_line)
-            data = {"change": what, **each._asdict()}
-            yield ChangedSymbol(what, each.qualified_name, each.symbol_type, before, after, data)
+            parts = [kind for kind in CHANGES if kind in each.kinds]
+            data = {"change": what, **each._asdict(), "kinds": parts}
+            shown = ", ".join(part for part in parts if part != what)
+            yield ChangedSymbol(what, shown, each.qualified_name, each.symbol_type, before, after, data)
 
 
 def _change_columns(first: Scan, second: Scan) -> Columns[ChangedSymbol]:
     old, new = places(first), places(second)
     return (
         "change",
+        "kinds",
         Column(
             "place",
             lambda row: old(*row.old) if row.new is None and row.old else new(*row.new or ("", None)),
@@ -364,6 +418,24 @@ def _change_columns(first: Scan, second: Scan) -> Columns[ChangedSymbol]:
         "type",
         "name",
         Column("before", lambda row: old(*row.old) if row.old and row.new else None, key="old"),
+    )
+
+
+def _breakage_columns(first: Scan, second: Scan) -> Columns[Breakage]:
+    old, new = places(first), places(second)
+
+    def place(row: Breakage) -> str | None:
+        if row.new_file is not None:
+            return new(row.new_file, row.new_line)
+        return old(row.old_file, row.old_line) if row.old_file else None
+
+    return (
+        Column("change", lambda row: row.kind.replace("_", " "), key="kind"),
+        Column("place", place, key=lambda row: (row.new_file or row.old_file, row.new_line or row.old_line)),
+        Column("type", "symbol_type"),
+        "name",
+        "old",
+        "new",
     )
 
 

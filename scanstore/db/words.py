@@ -21,6 +21,16 @@ Phase: TypeAlias = Literal[
 SymbolType: TypeAlias = Literal["module", "class", "function", "method", "variable"]
 ReferenceType: TypeAlias = Literal["call", "import", "inherit", "use"]
 Resolution: TypeAlias = Literal["unresolved", "external", "guessed", "inherited", "imported", "exact"]
+ChangeKind: TypeAlias = Literal[
+    "signature", "body", "decorator", "docstring", "formatting", "members", "text", "unknown", "moved"
+]
+SymbolChangeFilter: TypeAlias = Literal["added", "removed", "changed", ChangeKind]
+BreakageKind: TypeAlias = Literal[
+    "removed", "kind_changed", "async_changed", "base_removed", "value_changed", "type_changed", "signature_changed",
+    "overload_removed", "setter_removed", "parameter_removed", "parameter_renamed", "parameter_moved",
+    "parameter_kind_changed", "parameter_default_changed", "parameter_became_required", "parameter_added_required",
+    "return_changed", "not_compared",
+]  # fmt: skip
 NameMatch: TypeAlias = Literal["exact", "prefix", "contains"]
 GraphFormat: TypeAlias = Literal["dot", "graphml", "mermaid"]
 GraphDirection: TypeAlias = Literal["callers", "callees", "both"]

@@ -2,8 +2,9 @@
 
 ``symbols`` has the public methods, and ``following`` those that follow references: ``reach`` searches the statements of
 ``graph``, ``overrides`` and ``tests_of`` know classes and tests. ``cycles`` finds circular imports, ``unused`` and
-``frameworks`` what nothing uses. ``renames`` and ``spellings`` find what a rename changes, ``comparison`` the changes
-between two scans. ``export`` and ``graph_formats`` draw graphs.
+``frameworks`` what nothing uses. ``renames`` and ``spellings`` find what a rename changes. ``comparison`` finds the
+changes between two scans, ``breaking`` those that importers notice; ``choosing`` and ``public`` filter them. ``export``
+and ``graph_formats`` draw graphs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
+    from scanstore.symbols.breaking import Breakage
     from scanstore.symbols.comparison import SymbolChange, SymbolDiff, SymbolPlace
     from scanstore.symbols.cycles import ImportCycle
     from scanstore.symbols.graph import Edge, Reached
@@ -23,6 +25,7 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
+            "breaking": ("Breakage",),
             "comparison": ("SymbolChange", "SymbolDiff", "SymbolPlace"),
             "cycles": ("ImportCycle",),
             "graph": ("Edge", "Reached"),
@@ -33,6 +36,7 @@ else:
     )
 
 __all__ = [
+    "Breakage",
     "Edge",
     "ImportCycle",
     "Reached",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
+from scanstore.db.arguments import check_choice, check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import List, long, reads
 from scanstore.db.pagination import check_window, listed, windowed
 from scanstore.db.rows import Rows
@@ -30,6 +30,8 @@ from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans, pick
+from scanstore.symbols.breaking import Breakage, breakages
+from scanstore.symbols.choosing import CHANGES, chooser
 from scanstore.symbols.comparison import SymbolDiff, compared
 from scanstore.symbols.cycles import CYCLE_KINDS, ImportCycle, import_cycles
 from scanstore.symbols.following import Following
@@ -47,7 +49,15 @@ from scanstore.symbols.renames import RenamePlace, places
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
-    from scanstore.db.words import CycleKind, GraphDirection, GraphFormat, NameMatch, ReferenceType, SymbolType
+    from scanstore.db.words import (
+        CycleKind,
+        GraphDirection,
+        GraphFormat,
+        NameMatch,
+        ReferenceType,
+        SymbolChangeFilter,
+        SymbolType,
+    )
     from scanstore.snapshots.ctags_import import LoadedTags
 
 # A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, index among symbols with the same name
@@ -446,14 +456,50 @@ class Symbols(Following):
         return Rows(windowed(found, limit, offset), Symbol)
 
     @reads
-    def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
-        """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+    def diff(
+        self,
+        a: Scan | int,
+        b: Scan | int | None = None,
+        *,
+        public: bool = False,
+        paths: Iterable[str] = (),
+        symbol_types: Iterable[SymbolType] = (),
+        changes: Iterable[SymbolChangeFilter] = (),
+    ) -> SymbolDiff:
+        """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target).
+
+        ``public`` leaves out names that importers do not use, ``paths`` are patterns of files such as ``src/**``, and
+        ``changes`` are ``added``, ``removed``, ``changed``, ``moved`` or kinds of change. Empty filters choose all.
+        """
+        first, second = self._pair(a, b)
+        chosen = {check_choice(each, "changes", CHANGES) for each in check_list(changes, "changes")}
+        wanted = chooser(self.db, (first, second), public=public, paths=paths, symbol_types=symbol_types)
+        return compared(self.db, first, second, wanted, frozenset(chosen))
+
+    @reads
+    def breaking(
+        self,
+        a: Scan | int,
+        b: Scan | int | None = None,
+        *,
+        paths: Iterable[str] = (),
+        symbol_types: Iterable[SymbolType] = (),
+    ) -> Rows[Breakage]:
+        """Return the changes from scan ``a`` to ``b`` that importers notice, by name. Only public names are compared.
+
+        Rows of the kind ``not_compared`` are files that could not be compared: without any rows, nothing breaks.
+        """
+        first, second = self._pair(a, b)
+        wanted = chooser(self.db, (first, second), public=False, paths=paths, symbol_types=symbol_types)
+        return Rows(breakages(self.db, first, second, wanted), Breakage)
+
+    def _pair(self, a: Scan | int, b: Scan | int | None) -> tuple[Scan, Scan]:
         first = Scans(self.db).get(a)
         second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
         for scan in (first, second):
             if scan.kind != "source":
                 raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
-        return compared(self.db, first, second)
+        return first, second
 
 
 def _sets(symbol: Symbol) -> bool:

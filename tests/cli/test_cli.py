@@ -171,7 +171,7 @@ def test_every_command_is_there() -> None:
         "sarif": ("load", "dump"), "targets": ("rename",),
         "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
-                    "importers", "cycles", "tests-of", "unused", "unresolved", "edges", "diff", "graph"),
+                    "importers", "cycles", "tests-of", "rename", "unused", "unresolved", "edges", "diff", "graph"),
     }  # fmt: skip
     have = {
         name: tuple(command.commands) if isinstance(command, click.Group) else ()

@@ -15,6 +15,7 @@ class Binder:
 
     meanings: Meanings
     top: NameScope
+    value: ast.AST | None  #: what the targets of the present statement are bound to
     pending: list[tuple[list[ast.AST], NameScope]]  #: lambdas and comprehensions, with their scopes
 
     def bind_target(self, target: ast.expr, scope: NameScope, kind: str, value: Unpacked | None, push: _Push) -> None:
@@ -36,6 +37,7 @@ class Binder:
         for statement in reversed(node.body + node.orelse):
             push(statement)
         push(node.iter)
+        self.value = node.iter
         self.bind_target(node.target, scope, "iterate", node.iter, push)
 
     def on_comprehension(
@@ -61,6 +63,7 @@ class Binder:
         for item in reversed(node.items):
             push(item.context_expr)
             if item.optional_vars is not None:
+                self.value = item.context_expr
                 self.bind_target(item.optional_vars, scope, kind, item.context_expr, push)
 
     def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: _Push) -> None:

@@ -29,7 +29,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scanstore.indexing.chunking import LONG_CLASS, Span, body_hash, hashed, partition
+from scanstore.indexing.chunking import LONG_CLASS, Span, hashed, partition
 from scanstore.indexing.facts import (
     EXTERNAL,
     UNRESOLVED,
@@ -44,6 +44,7 @@ from scanstore.indexing.facts import (
 )
 from scanstore.indexing.python.annotations import type_checking
 from scanstore.indexing.python.binder import Binder
+from scanstore.indexing.python.hashes import definition_hash, shown_value, variable_hash
 from scanstore.indexing.python.interface import describe
 from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, Unpacked, how_sure, proven_outside, qualified
 from scanstore.indexing.python.source import (
@@ -108,7 +109,8 @@ class _Reader(Binder):
         self.pending: list[tuple[list[ast.AST], NameScope]] = []  # lambdas and comprehensions, with their scopes
         self.top = NameScope("module", "", None, 0)
         self.settled: set[tuple[NameScope, str]] = set()  # names that have a symbol
-        self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines, because many symbols may share one long line
+        self.value: ast.AST | None = None
+        self.value_hash: tuple[ast.AST | None, str, int] | None = None  # many variables may share one long value
 
     # -- collecting ------------------------------------------------------------------------------------------------
 
@@ -149,15 +151,12 @@ class _Reader(Binder):
             mentions=pack_words(self.mentions),
         )
 
-    def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: object) -> int:
+    def symbol(
+        self, name: str, qualified: str, kind: str, start: int, end: int, metadata: object, body: int | None = None
+    ) -> int:
         packed = _dump(metadata) if metadata else None
         if packed is not None and not packed.isascii():
             packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # without lone surrogates
-        body = None
-        if kind != "module":
-            body = self.bodies.get((start, end))
-            if body is None:
-                body = self.bodies[start, end] = body_hash(self.source.lines[start - 1 : end])
         self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
         return len(self.symbols) - 1
 
@@ -245,14 +244,22 @@ class _Reader(Binder):
             return
         self.settled.add((scope, target.id))
         qual = f"{scope.qual}.{target.id}" if scope.qual else target.id
-        metadata = {"annotation": self.source.cut(annotation)} if annotation is not None else None
+        metadata: dict[str, object] = {"annotation": self.source.cut(annotation)} if annotation is not None else {}
+        value, written = self.value, "" if annotation is None else self.source.text(annotation)
+        if self.value_hash is None or self.value_hash[0] is not value or self.value_hash[1] != written:
+            self.value_hash = (value, written, variable_hash(value, written, self.source))
+        shown = shown_value(target.id, value, self.source)
+        if shown is not None:
+            metadata["value"] = shown
         end = target.end_lineno or target.lineno
-        ordinal = self.symbol(target.id, self.prefix + qual, "variable", target.lineno, end, metadata)
+        place, body = (target.lineno, end), self.value_hash[2]
+        ordinal = self.symbol(target.id, self.prefix + qual, "variable", *place, metadata, body)
         scope.binds[target.id].append(("symbol", ordinal, scope))
 
     def on_assign(self, node: ast.Assign, scope: NameScope, push: _Push) -> None:
         push(node.value)
         for target in node.targets:
+            self.value = node.value if type(target) is Name else node
             self.bind_target(target, scope, "assign", node.value, push)
             if type(target) is ast.Name and target.id == "__all__" and isinstance(node.value, (ast.List, ast.Tuple)):
                 for each in node.value.elts:
@@ -263,6 +270,7 @@ class _Reader(Binder):
         if node.value is not None:
             push(node.value)
         self.annotated(node.annotation, push)
+        self.value = node.value
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
         if type(node.value) is Call:
             target = node.target
@@ -344,7 +352,10 @@ class _Reader(Binder):
         if type(node) is ast.AsyncFunctionDef:
             metadata["async"] = True
         end = node.end_lineno or node.lineno
-        ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
+        if params := getattr(node, "type_params", None):
+            metadata["type_params"] = [self.source.cut(each) for each in params]
+        body = definition_hash(node, self.source)
+        ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata, body)
         inner = NameScope("function", qual, scope, ordinal)
         self.meanings.bodies[inner] = node
         self.define(node.name, "def", inner, scope, node)
@@ -397,8 +408,13 @@ class _Reader(Binder):
         doc = docstring(node)
         if doc:
             metadata["docstring"] = doc
+        if node.keywords:
+            metadata["keywords"] = [self.source.cut(each) for each in node.keywords]
+        if params := getattr(node, "type_params", None):
+            metadata["type_params"] = [self.source.cut(each) for each in params]
         end = node.end_lineno or node.lineno
-        ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata)
+        body = definition_hash(node, self.source)
+        ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata, body)
         inner = NameScope("class", qual, scope, ordinal)
         self.define(node.name, "class", inner, scope, node)
         self.settled.add((scope.home(node.name), node.name))

@@ -71,6 +71,26 @@ class Source:
             return ""
         return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
+    def text(self, node: ast.AST) -> str:
+        """Return the whole text of a node, with its lines."""
+        first: int = node.lineno - 1  # type: ignore[attr-defined]
+        last: int = node.end_lineno - 1  # type: ignore[attr-defined]
+        start: int = node.col_offset  # type: ignore[attr-defined]
+        end: int = node.end_col_offset  # type: ignore[attr-defined]
+        try:
+            if first == last:
+                line: str = self.lines[first]
+                if self.ascii:
+                    return line[start:end]
+                if self.encoded[0] != first:
+                    self.encoded = (first, line.encode())
+                return self.encoded[1][start:end].decode()
+            parts = self.lines[first : last + 1]
+            parts[0], parts[-1] = parts[0].encode()[start:].decode(), parts[-1].encode()[:end].decode()
+            return "\n".join(parts)
+        except (IndexError, UnicodeError):
+            return ""
+
     def params(self, args: ast.arguments) -> list[dict[str, str]]:
         out: list[dict[str, str]] = []
         positional = [
