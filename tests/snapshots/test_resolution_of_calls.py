@@ -31,9 +31,10 @@ def called(main: str, **others: str) -> set[str]:
     if path is None:
         return {"external" if resolution == EXTERNAL else "unresolved"}
     resolver = Resolver(modules)
-    target = resolver.target(facts.strings[path])
-    if target is None:
+    targets = resolver.target(facts.strings[path])
+    if not targets:
         return {"external"}
+    target = targets[0]
     if target.version is None or target.ordinal is None:
         return {"unresolved"}
     if facts.strings[path].startswith("*."):
@@ -129,12 +130,12 @@ def test_modules_that_import_each_other_in_both_branches_are_resolved() -> None:
         facts = index(PythonIndexer(), source.encode(), path=name + ".py", module=name)
         interfaces[name] = Module(version, facts.interface or b"")
     for path in ("m0:.f", "=m0:.f"):
-        target = Resolver(interfaces).target(path)
-        assert target is not None and (target.version, target.resolution) == (150, "imported")
+        (target,) = Resolver(interfaces).target(path)
+        assert (target.version, target.resolution) == (150, "imported")
     del interfaces["m150"]
     for path in ("m0:.f", "=m0:.f"):
-        target = Resolver(interfaces).target(path)
-        assert target is None or target.version is None
+        targets = Resolver(interfaces).target(path)
+        assert not targets or targets[0].version is None
 
 
 A = "class A:\n    def go(self): ...\n    def me(self): return self\nclass B:\n    def go(self): ...\n"
