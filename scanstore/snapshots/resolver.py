@@ -385,8 +385,10 @@ class Resolver:
             instance = self.evaluate(line[2][0])[0]
             return (("k", instance) if instance is not None else None), False, False
         if kind in ("t", "u"):
-            values = [self.evaluate(path)[0] if path else None for path in line[2]]
-            return (("t", tuple(values)) if kind == "t" else union(values)), False, False
+            each = [self.evaluate(path) if path else UNKNOWN for path in line[2]]
+            if kind == "t":
+                return ("t", tuple(value for value, _, _ in each)), False, False
+            return union_found(each)[0], False, any(guess for _, _, guess in each)
         if kind == "v":
             if not follow:
                 return ("v", module, qual), False, guessed
