@@ -107,6 +107,12 @@ CANDIDATES = {
     "import both\nboth.f()": {"a.f", "both.f"},
     "from both import g\ng()": {"a.f", "b.f"},
     "import both\nboth.m.X().go()": {"a.X.go", "b.X.go"},
+    "if 1:\n    def f(): return A()\nelse:\n    def f(): return B()\nf()": {"main.f", "main.0@1f"},
+    "from both import two\ntwo().go()": {"a.X.go", "b.X.go"},
+    "if 1:\n    @overload\n    def f(): ...\n    @overload\n    def f(): ...\n    def f(): ...\nf()": {"main.f"},
+    "def f(): ...\ndef f(): ...\nf()": {"main.f"},
+    "def f(): ...\nif 1:\n    def f(): ...\nf()": {"main.f", "main.0@1f"},
+    "if 1:\n    def f(): ...\ndef f(): ...\nf()": {"main.f"},
     "from both import guess\nguess()": {"?both.guess"},
 }
 
@@ -117,6 +123,7 @@ def test_a_name_with_several_bindings_may_be_each(main: str) -> None:
         "try:\n    from a import f, f as g\n    import a as m\nexcept ImportError:\n    def f(): ...\n"
         "    from b import f as g\n    import b as m\n"
         "def guess(): ...\nfor guess in []: ...\n"
+        "import a, b\nif 1:\n    def two(): return a.X()\nelse:\n    def two(): return b.X()\n"
     )
     assert called(main, both=both, **BOTH) == CANDIDATES[main]
 

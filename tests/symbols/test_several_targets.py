@@ -89,6 +89,21 @@ def test_an_import_with_a_fallback_has_both_targets(store: Store, record: Callab
     assert targets(store) == [("a.f", "imported"), ("b.f", "imported")]
 
 
+def test_functions_of_several_branches_are_targets(store: Store, record: Callable[..., int]) -> None:
+    text = "if flag:\n    def f(): ...\nelse:\n    def f(): ...\n"
+    record(m=text, main="from m import f\nf()\n", own=text + "f()\n")
+
+    def lines(file: str) -> list[tuple[str | None, int | None, str]]:
+        edges = store.symbols.edges(reference_type="call")
+        return [(e.target, e.target_line, e.resolution) for e in edges if e.from_file == file]
+
+    assert sorted(lines("main.py")) == [("m.f", 2, "imported"), ("m.f", 4, "imported")]
+    assert sorted(lines("own.py")) == [("own.f", 2, "exact"), ("own.f", 4, "exact")]
+    record(m="def f(): ...\n")
+    assert lines("main.py") == [("m.f", 1, "imported")]
+    assert store.symbols.unreferenced() == []
+
+
 def test_of_a_guess_all_targets_are_guesses(store: Store, record: Callable[..., int]) -> None:
     both = "try:\n    from a import f\nexcept ImportError:\n    from b import f\n"
     b = "def f(): ...\nfor f in []: ...\n"
