@@ -129,6 +129,8 @@ FRAGMENTS = (
     "    @classmethod\n    def f(cls): return cls()\n",
     "Derived.f().run()\nBase.step().run()\n",
     "if f:\n    Base = Derived(Base)\n",
+    "def u(x: 'Base | Derived | Third'):\n    x.step()\n    x.run()\n",
+    "if u:\n    def f(): ...\nelse:\n    def f(): ...\nu(f())\n",
 )
 BROKEN = "def broken(:\n"
 
