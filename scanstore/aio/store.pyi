@@ -426,7 +426,9 @@ class AsyncSymbols(AsyncDomain):
     def edges(
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: ReferenceType | None = None
     ) -> AsyncGenerator[Edge]:
-        """Stream every reference of a scan, by file and line, with its target and resolution."""
+        """Stream every reference of a scan, by file and line, with its target and resolution. One with several targets
+        is given for each of them.
+        """
 
     def export(
         self,

@@ -20,7 +20,7 @@ WHOLE = {
     10: "06a0579369b38da631858908b814932f",
     11: "4bd89404771b3e97a02af71dc5a355d0",
     12: "8734ecedd37c2a5ed8efefb1d16e0203",
-    13: "6080f45e98e4a2f27f244e11c685aeb3",
+    13: "2373875537c182e6863639f5b9588793",
 }
 # The type of each object, and its digests with the versions that have it, the last one open.
 PARTS = {
@@ -35,7 +35,7 @@ PARTS = {
     "audit_events": "table f8f514813c7a04ed0d47c0a4d1850adb:7-",
     "audit_findings": "table 509bff23759e03bceac93837c3965150:7-",
     "audit_tasks": "table f283038c629587df244b04548fd11ba3:7-8 33d6341f4606d58d2ada5157fe690bf9:9-",
-    "bindings": "table 800f22fb99e94754e736d77c62c6e71d:1-",
+    "bindings": "table 800f22fb99e94754e736d77c62c6e71d:1-12 b8cb8ddf3b11e63a1e81925d0d28d512:1-12 1498570c6c69ccfb002f73bf4bd72bbf:13-",
     "call_counts": "table 0d2af4995adae6fe1e3c82937ef7cc31:2-",
     "chunk_facts": "table 72e5877f0d1b73250d462258a815b975:1-",
     "chunk_states": "table 919d4c10b45bb844dc1aefd02e4c3010:1-1 c3f49355bea9b6539f9054def4e64618:1-1",
@@ -55,7 +55,7 @@ PARTS = {
     "finding_search_idx": "table 6737280f9fd82e78bf90426d4ff707a0:4-",
     "findings": "table d0a8309d7f58cc4ae8e94aabcf353561:2-2 cc196b88e146f960ab6d3f2c609f01f8:2-2 599ba7ab23af8a1d271a1037312ff39a:3-",
     "import_facts": "table f0186758d778c83e9d77a9af39f516e9:1-",
-    "import_relations": "view 0fa15a5b5bd0e6974c954865abf636b9:1-",
+    "import_relations": "view 0fa15a5b5bd0e6974c954865abf636b9:1-12 c4f583f7041d43ff03001381bb2679ff:13-",
     "ix_analysis_plans_status": "index 4d9ba3d617f3ddac12e213eae958dae6:5-",
     "ix_analysis_results_analysis_session_id": "index 36aa4110258f51cf395303919620efd4:7-",
     "ix_analysis_results_configuration_id": "index f7f1fdc4d4af19abc60554c7b49af3d2:7-",
@@ -186,6 +186,7 @@ PARTS = {
     "plan_changes": "table 6d0deb924ebd85d5f59ed49961265105:5-",
     "plan_counts": "table 91c4fada699333fb2644935d7b303ec0:5-",
     "reference_facts": "table 1db57cbfc39d74b55baff162403378c3:1-12 056297e3e592acdb48d1945266e05d2b:1-12 e8e704820730929acfa7f07b979088c4:13-",
+    "reference_targets": "view 0e3e9e3d67a7aff759af9b2cb97f29f8:13-",
     "scan_configs": "table 065e7dde00984a399b5e9eb28502cc69:1-1 0aada697c3755d5f8119f07b87542892:2-8 b0ba5b7a90bc47b5bbb2f0feda478fa7:9-",
     "scan_counts": "table 0732a604a6117223be341ddc4b14735d:12-",
     "scan_figures": "table 49579d5bcb65114f0aec070a2972cb03:12-",
@@ -203,7 +204,7 @@ PARTS = {
     "studios": "table 9436bc27d7c9fbc1b68fc64d544ee20e:5-",
     "suppressions": "table 9f5a8d3825e3927b3590accc0a1d000e:3-",
     "symbol_facts": "table 508547003cd9fd03d7a1f8130148cda5:1-",
-    "symbol_references": "view 7bf630ba07c600858f62d0ef71d9c0ee:1-",
+    "symbol_references": "view 7bf630ba07c600858f62d0ef71d9c0ee:1-12 a1d9922a88104bff3b11a7971cdeff37:13-",
     "symbol_search": "table 101934c1d5960ddba4a3051baa4d72f3:4-",
     "symbol_search_config": "table 8184e7d0d35dd1d9c9fc484d2e0db2c6:4-",
     "symbol_search_content": "table 3253afaa8f07ecf648f57094c0bd356a:4-",

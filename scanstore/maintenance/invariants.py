@@ -65,10 +65,11 @@ BROKEN = (
     BrokenRows("bindings without a name", "bindings", NO_NAME.format("path_id")),
     BrokenRows(ORDINALS, "reference_facts", TARGET, f"symbol_ordinal = NULL, {UNRESOLVED}"),
     BrokenRows(ORDINALS, "reference_facts", SOURCE, "from_ordinal = NULL"),
+    BrokenRows(BINDINGS, "bindings", f"nth > 0 AND {BOUND}"),
     BrokenRows(BINDINGS, "bindings", BOUND, f"version_id = NULL, ordinal = NULL, {UNRESOLVED}"),
     BrokenRows("bindings that overlap", "bindings", """EXISTS (SELECT 1 FROM bindings AS b
-        WHERE b.lineage_id = bindings.lineage_id AND b.path_id = bindings.path_id AND b.since < bindings.since
-          AND (b.until IS NULL OR b.until > bindings.since))"""),
+        WHERE b.lineage_id = bindings.lineage_id AND b.path_id = bindings.path_id AND b.nth = bindings.nth
+          AND b.since < bindings.since AND (b.until IS NULL OR b.until > bindings.since))"""),
     BrokenRows(UNSEEN, "bindings", """NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = bindings.lineage_id
            AND s.revision >= since AND (until IS NULL OR s.revision < until))"""),
     BrokenRows("files marked done without anything recorded", "scan_files", "status = 'done' AND version_id IS NULL",

@@ -15,7 +15,7 @@ from scanstore.db.state_machine import SCANS, move
 from scanstore.errors import NotFound
 from scanstore.snapshots.facts import FACT_TABLES
 from scanstore.snapshots.resolution import since, whole
-from scanstore.snapshots.resolver import BoundTarget
+from scanstore.snapshots.resolver import BoundTarget, Targets
 
 SAME_FILES = """
 SELECT NOT EXISTS (SELECT version_id FROM scan_files WHERE scan_id = :a AND version_id IS NOT NULL
@@ -24,11 +24,11 @@ SELECT NOT EXISTS (SELECT version_id FROM scan_files WHERE scan_id = :a AND vers
                    EXCEPT SELECT version_id FROM scan_files WHERE scan_id = :a)
 """
 CURRENT = """
-SELECT path_id, since, until, version_id, ordinal, resolution, confidence FROM bindings
+SELECT path_id, nth, since, until, version_id, ordinal, resolution, confidence FROM bindings
  WHERE lineage_id = ? AND since <= ? AND (until IS NULL OR until > ?)
 """
 CURRENT_OF = """
-SELECT b.path_id, b.since, b.until, b.version_id, b.ordinal, b.resolution, b.confidence
+SELECT b.path_id, b.nth, b.since, b.until, b.version_id, b.ordinal, b.resolution, b.confidence
   FROM json_each(?1) AS w CROSS JOIN bindings AS b ON b.lineage_id = ?2 AND b.path_id = w.value
  WHERE b.since <= ?3 AND (b.until IS NULL OR b.until > ?3)
 """
@@ -79,8 +79,8 @@ class ScanMeanings(NamedTuple):
     """The resolved paths of a scan, relative to a baseline: the ``changes`` since it or, if unknown, the ``whole``."""
 
     base: Baseline
-    changes: dict[int, BoundTarget | None] | None
-    whole: dict[int, BoundTarget] | None
+    changes: dict[int, Targets] | None
+    whole: dict[int, Targets] | None
 
 
 ATTEMPTS = 3
@@ -141,42 +141,46 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: ScanMeanings,
     db.execute_sql(FINISHED, (scan_id,)).fetchall()
 
 
-Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until and target
+Row = tuple[int, int, int, int | None, int | None, int | None, str, int]  # path, nth, since, until and target
 
 
-def _replace(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, BoundTarget]) -> None:
+def _replace(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, Targets]) -> None:
     """Replace all bindings of the lineage by ``targets``, from a revision on."""
     rows = db.execute_sql(CURRENT, (lineage_id, base, base)).fetchall()
-    _write(db, lineage_id, revision, rows, dict(targets))
+    _write(db, lineage_id, revision, rows, targets)
 
 
-def _change(db: Database, lineage_id: int, base: int, revision: int, changes: dict[int, BoundTarget | None]) -> None:
+def _change(db: Database, lineage_id: int, base: int, revision: int, changes: dict[int, Targets]) -> None:
     """Continue the bindings of a revision, except for the changes."""
     # A revision that was removed since may have ended them.
     db.execute_sql(
         "UPDATE bindings SET until = NULL WHERE lineage_id = ?1 AND since <= ?2 AND until > ?2", (lineage_id, base)
     )
     rows = db.execute_sql(CURRENT_OF, (str(list(changes)), lineage_id, base)).fetchall()
-    _write(db, lineage_id, revision, rows, {path: target for path, target in changes.items() if target is not None})
+    _write(db, lineage_id, revision, rows, changes)
 
 
-def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted: dict[int, BoundTarget]) -> None:
-    """End obsolete rows, continue valid ones, and begin missing ones."""
+def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], targets: dict[int, Targets]) -> None:
+    """End obsolete rows, continue valid ones, and begin missing ones. Each target of a path has its own."""
+    wanted: dict[tuple[int, int], BoundTarget] = {}
+    for path, each in targets.items():
+        for nth, target in enumerate(each):
+            wanted[path, nth] = target
     ended, extended = [], []
-    for path, begun, until, version, ordinal, resolution, confidence in rows:
-        if wanted.get(path) == (version, ordinal, resolution, confidence):
-            del wanted[path]
+    for path, nth, begun, until, version, ordinal, resolution, confidence in rows:
+        if wanted.get((path, nth)) == (version, ordinal, resolution, confidence):
+            del wanted[path, nth]
             if until is not None:
-                extended.append((lineage_id, path, begun))
+                extended.append((lineage_id, path, begun, nth))
         else:
-            ended.append((revision, lineage_id, path, begun))
-    where = "WHERE lineage_id = ? AND path_id = ? AND since = ?"
+            ended.append((revision, lineage_id, path, begun, nth))
+    where = "WHERE lineage_id = ? AND path_id = ? AND since = ? AND nth = ?"
     db.executemany(f"UPDATE bindings SET until = NULL {where}", extended)
     db.executemany(f"UPDATE bindings SET until = ? {where}", ended)
     db.executemany(
-        "INSERT INTO bindings (lineage_id, path_id, since, version_id, ordinal, resolution, confidence)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((lineage_id, path, revision, *target) for path, target in sorted(wanted.items())),
+        "INSERT INTO bindings (lineage_id, path_id, since, nth, version_id, ordinal, resolution, confidence)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        ((lineage_id, path, revision, nth, *target) for (path, nth), target in sorted(wanted.items())),
     )
 
 

@@ -142,7 +142,7 @@ class Lineage(Numbered, Timestamped):
 
 
 class Binding(Base):
-    __shown__ = "resolution: lineage, path, version, ordinal"
+    __shown__ = "resolution: lineage, path, nth, version, ordinal"
     if TYPE_CHECKING:
         lineage_id = peewee.IntegerField()
         path_id = peewee.IntegerField()
@@ -152,6 +152,7 @@ class Binding(Base):
     path = peewee.ForeignKeyField(Name, backref="+", index=False)
     since = peewee.IntegerField()
     until = peewee.IntegerField(null=True)
+    nth = peewee.IntegerField(default=0)
     version = peewee.ForeignKeyField(FileVersion, backref="+", null=True, index=False)
     ordinal = peewee.IntegerField(null=True)
     resolution = peewee.TextField()
@@ -159,6 +160,6 @@ class Binding(Base):
 
     class Meta:
         table_name = "bindings"
-        primary_key = CompositeKey("lineage", "path", "since")
+        primary_key = CompositeKey("lineage", "path", "since", "nth")
         without_rowid = True
         indexes = ((("version", "ordinal"), False),)

@@ -28,7 +28,7 @@ CASE WHEN x.symbol_ordinal IS NOT NULL OR x.path_id IS NULL OR c.revision IS NUL
 """
 BOUND = """
 LEFT JOIN bindings AS b ON x.symbol_ordinal IS NULL AND b.lineage_id = c.lineage_id AND b.path_id = x.path_id
-      AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)
+      AND b.nth = 0 AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)
 """
 
 

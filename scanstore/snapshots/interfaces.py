@@ -67,7 +67,8 @@ class BoundTarget(NamedTuple):
     confidence: int
 
 
-UNRESOLVED = BoundTarget(None, None, "unresolved", 0)
+Targets = tuple[BoundTarget, ...]  #: of one path, each once; none: outside the tree
+UNRESOLVED: Targets = (BoundTarget(None, None, "unresolved", 0),)
 UNKNOWN: Found = (None, False, False)
 NO_BASES: Bases = ([], True)
 
@@ -93,7 +94,7 @@ class Methods:
             for name, place in _methods(module):
                 self._by_name.setdefault(name, []).append(place)
 
-    def only(self, name: str) -> BoundTarget:
+    def only(self, name: str) -> Targets:
         """Return the only method with this name in the tree, as a guess, or None if there are several."""
         if name in COMMON:
             return UNRESOLVED
@@ -110,7 +111,7 @@ class Methods:
             ]
         if len(places) != 1:
             return UNRESOLVED
-        return BoundTarget(*places[0], "guessed", 30)
+        return (BoundTarget(*places[0], "guessed", 30),)
 
 
 def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -129,6 +130,13 @@ def builtin(name: str) -> Value:
 
 def is_external(value: Value) -> bool:
     return value is not None and value[0] == "x"
+
+
+def is_own(value: Value) -> bool:
+    """Whether a value is a method that the class of its receiver defines itself."""
+    if value is None or value[0] != "f" or value[3] is None or value[3][0] not in "ic":
+        return False
+    return bool(value[3][1] == value[1] and value[3][2] == value[2].rpartition(".")[0])
 
 
 def external_attribute(value: Value) -> Value:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from scanstore.db.database import Database
-from scanstore.snapshots.resolver import IMPLICIT, BoundTarget, Module, Resolver
+from scanstore.snapshots.resolver import IMPLICIT, BoundTarget, Module, Resolver, Targets
 from scanstore.snapshots.source_roots import Spelled, imported, place_of
 
 #: With more changed files, or more names in the closure, everything is evaluated.
@@ -78,19 +78,17 @@ SELECT n.text FROM names AS n WHERE n.text >= ?1 AND n.text < ?2
 BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 
-def whole(db: Database, scan_id: int) -> dict[int, BoundTarget]:
-    """Return the target of each path in a scan's files, by path id. Paths without an entry lead outside the tree."""
+def whole(db: Database, scan_id: int) -> dict[int, Targets]:
+    """Return the targets of each path in a scan's files, by path id. Paths without an entry lead outside the tree."""
     paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
     resolver = Resolver(_modules(db, scan_id), _spelled(db, scan_id))
     found = resolver.resolve(text for text in paths if not text.startswith("#"))
     found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
-    return {paths[text]: target for text, target in found.items()}
+    return {paths[text]: targets for text, targets in found.items()}
 
 
-def since(
-    db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int
-) -> dict[int, BoundTarget | None] | None:
-    """Return the changes since the completed scan ``base_id``: path ids with their new targets (None: outside, or
+def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int) -> dict[int, Targets] | None:
+    """Return the changes since the completed scan ``base_id``: path ids with their new targets (none: outside, or
     unused). Return None if a complete resolution is needed.
     """
     new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
@@ -114,20 +112,20 @@ def since(
     ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
     if names:
         ids.update(_mentioning(db, names))
-    result: dict[int, BoundTarget | None] = {}
+    result: dict[int, Targets] = {}
     for text, path, used in db.execute_sql(USED, (str(list(ids)), scan_id)).fetchall():
-        result[path] = resolver.target(text) if used else None
+        result[path] = resolver.target(text) if used else ()
     return result
 
 
 def lookup(db: Database, scan_id: int, name: str) -> BoundTarget | None:
-    """Return the target of an imported dotted name, or None if it is not in the tree."""
+    """Return the target of an imported dotted name, or None if it is not in the tree or not the only one."""
     parts = name.split(".")
     resolver = Resolver(_modules(db, scan_id), _spelled(db, scan_id))
     for n in range(len(parts) - 1, 0, -1):
-        target = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
-        if target is not None and target.version is not None and target.resolution != "guessed":
-            return target
+        targets = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
+        if len(targets) == 1 and targets[0].version is not None and targets[0].resolution != "guessed":
+            return targets[0]
     return None
 
 
@@ -230,7 +228,7 @@ def _mentioning(db: Database, names: set[str]) -> Iterator[int]:
             yield path
 
 
-def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, BoundTarget]:
+def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Targets]:
     """Resolve ``#name``: the symbol with this qualified name, or a guess if there are several."""
     if not paths:
         return {}
@@ -239,12 +237,12 @@ def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, BoundTar
     for qualified, version, ordinal in db.execute_sql(QUALIFIED, (scan_id,)):
         if qualified in wanted:
             places.setdefault(qualified, []).append((version, ordinal))
-    found = {}
+    found: dict[str, Targets] = {}
     for qualified, path in wanted.items():
         where = places.get(qualified, [])
         if where:
             sure = len(where) == 1
-            found[path] = BoundTarget(*where[0], "imported" if sure else "guessed", 100 if sure else 50)
+            found[path] = (BoundTarget(*where[0], "imported" if sure else "guessed", 100 if sure else 50),)
         else:
-            found[path] = BoundTarget(None, None, "unresolved", 0)
+            found[path] = (BoundTarget(None, None, "unresolved", 0),)
     return found

@@ -30,6 +30,7 @@ from scanstore.snapshots.c3 import Class
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
     INHERITED,
+    MOST_MEMBERS,
     NO_BASES,
     PLAIN,
     UNKNOWN,
@@ -40,11 +41,13 @@ from scanstore.snapshots.interfaces import (
     Methods,
     Module,
     Order,
+    Targets,
     Value,
     builtin,
     certainty,
     external_attribute,
     external_result,
+    is_own,
     leads_nowhere,
     union,
     union_found,
@@ -53,7 +56,7 @@ from scanstore.snapshots.module_names import ModuleNames
 from scanstore.snapshots.orders import Deeper, order_of
 from scanstore.snapshots.source_roots import SourceRoots, Spelled
 
-__all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
+__all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget", "Targets"]
 
 #: Names that a step looks up although the path does not contain them.
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__", "__next__", "__aiter__", "__anext__"))
@@ -104,28 +107,29 @@ class Resolver:
     def roots(self) -> SourceRoots:
         return SourceRoots(self.modules, self.spelled)
 
-    def resolve(self, paths: Iterable[str]) -> dict[str, BoundTarget]:
-        """Return the target of each path. Paths without an entry lead outside the tree."""
+    def resolve(self, paths: Iterable[str]) -> dict[str, Targets]:
+        """Return the targets of each path. Paths without an entry lead outside the tree."""
         paths = list(paths)
         if len(paths) > MANY:
             self.methods.gather()
-        found: dict[str, BoundTarget] = {}
+        found: dict[str, Targets] = {}
         for path in paths:
-            target = self.target(path)
-            if target is not None:
-                found[path] = target
+            targets = self.target(path)
+            if targets:
+                found[path] = targets
         return found
 
-    def target(self, path: str) -> BoundTarget | None:
+    def target(self, path: str) -> Targets:
+        """Return the targets of one path, none if it leads outside the tree."""
         if path.startswith("*."):
             return self.methods.only(path[2:])
         try:
-            target = self.found(path)
+            targets = self.found(path)
         except Deeper as met:
-            target = self.go_deeper(path, met)
-        return self.next_rounds(path, target) if self.cyclic else target
+            targets = self.go_deeper(path, met)
+        return self.next_rounds(path, targets) if self.cyclic else targets
 
-    def go_deeper(self, path: str, first: Deeper) -> BoundTarget | None:
+    def go_deeper(self, path: str, first: Deeper) -> Targets:
         """Run a call whose evaluation is too deep for the stack."""
         waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
         while True:
@@ -144,24 +148,24 @@ class Resolver:
             except Deeper as met:
                 waiting.append((met.key, len(self.active)))
 
-    def next_rounds(self, path: str, target: BoundTarget | None) -> BoundTarget | None:
+    def next_rounds(self, path: str, targets: Targets) -> Targets:
         """Repeat a call while it has no target in the tree and a path cut in the previous round has a value."""
         rounds = 1
         more = self.learn()
         if not self.orders_now and all(leads_nowhere(each, found) for each, found in self.paths_now.items()):
             self.memo.update(self.paths_now)  # no path in these cycles has a target, in any order of evaluation
             more = False
-        while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
+        while more and rounds < MOST_ROUNDS and (not targets or targets[0].version is None):
             self.forget_round()
             rounds += 1
             try:
-                target = self.found(path)
+                targets = self.found(path)
             except Deeper as met:
-                target = self.go_deeper(path, met)
+                targets = self.go_deeper(path, met)
             more = self.learn()
         self.forget_round()
         self.paths_before, self.bases_before = {}, {}
-        return target
+        return targets
 
     def forget_round(self) -> None:
         self.paths_now, self.orders_now, self.bases_now, self.cut, self.cyclic = {}, {}, {}, set(), False
@@ -178,36 +182,48 @@ class Resolver:
                 self.bases_before[key], more = self.bases_now[key], True
         return more
 
-    def found(self, path: str) -> BoundTarget | None:
+    def found(self, path: str) -> Targets:
         definition = path.startswith("=")
         value, inherited, guessed = self.definition(path[1:]) if definition else self.evaluate(path)
         if value is None:
             return UNRESOLVED
-        if value[0] == "|":
-            members = value[1]
-            value, guessed = members[0], guessed or any(each[:3] != members[0][:3] for each in members)
+        if value[0] != "|":
+            return self.place(value, path, inherited, guessed)
+        each: dict[tuple[int | None, int | None], BoundTarget] = {}
+        places = [
+            target
+            for member in value[1]
+            for target in self.place(member, path, inherited and not is_own(member), guessed)
+        ]
+        for target in places:
+            if target.version is not None:  # members outside the tree, or unknown, are left out
+                each.setdefault(target[:2], target)
+        return tuple(each.values())[:MOST_MEMBERS] or tuple(places[:1])
+
+    def place(self, value: tuple[Any, ...], path: str, inherited: bool, guessed: bool) -> Targets:
+        """Return the symbols that a path means if its value is this one."""
         kind = value[0]
-        if kind == "i" and not definition:  # calling an instance
-            value, inherited = self.member(value[1], value[2], "__call__", value)[:2]
-            if value is None:
+        if kind == "i" and path[0] != "=":  # calling an instance
+            found, inherited, _ = self.member(value[1], value[2], "__call__", value)
+            if found is None:
                 return UNRESOLVED
-            kind = value[0]
+            value, kind = found, found[0]
         if kind == "x" or kind in "*%wkt":
-            return None
+            return ()
         if kind == "m":
             module = self.modules.get(value[1])
             version, ordinal = (module.version, 0) if module is not None else (None, None)
-            return BoundTarget(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100)
+            return (BoundTarget(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100),)
         if kind not in "cfv":
             return UNRESOLVED
         module = self.modules[value[1]]
         ordinal = module.names[value[2]][1]
         inferred = "()" in path or "[" in path or "~" in path
         if guessed:
-            return BoundTarget(module.version, ordinal, "guessed", 50)
+            return (BoundTarget(module.version, ordinal, "guessed", 50),)
         if inherited:
-            return BoundTarget(module.version, ordinal, "inherited", 90 if inferred else 95)
-        return BoundTarget(module.version, ordinal, "imported", 90 if inferred else 100)
+            return (BoundTarget(module.version, ordinal, "inherited", 90 if inferred else 95),)
+        return (BoundTarget(module.version, ordinal, "imported", 90 if inferred else 100),)
 
     # -- evaluation: (value, reached through a base class, a guess) -------------------------------------------------
     #
@@ -374,8 +390,10 @@ class Resolver:
             instance = self.evaluate(line[2][0])[0]
             return (("k", instance) if instance is not None else None), False, False
         if kind in ("t", "u"):
-            values = [self.evaluate(path)[0] if path else None for path in line[2]]
-            return (("t", tuple(values)) if kind == "t" else union(values)), False, False
+            each = [self.evaluate(path) if path else UNKNOWN for path in line[2]]
+            if kind == "t":
+                return ("t", tuple(value for value, _, _ in each)), False, False
+            return union_found(each)[0], False, any(guess for _, _, guess in each)
         if kind == "v":
             if not follow:
                 return ("v", module, qual), False, guessed

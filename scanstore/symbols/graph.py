@@ -76,7 +76,7 @@ SELECT f.file_path, r.line, o.text, r.reference_type, n.text,
   LEFT JOIN symbol_facts AS s ON s.version_id = t.version_id AND s.ordinal = coalesce(r.symbol_ordinal, b.ordinal)
   LEFT JOIN names AS q ON q.id = s.qualified_name_id
  WHERE f.scan_id = {scan} AND r.reference_type IN ({kinds})
- ORDER BY f.file_path, r.line, r.ordinal
+ ORDER BY f.file_path, r.line, r.ordinal, b.nth
 """
 
 
@@ -174,7 +174,7 @@ SELECT f.id << 24 | r.ordinal, f.scan_id, ?1, f.file_path, r.line,
 
 
 class Edge(NamedTuple):
-    """One reference: place, user, text, target and resolution (``confidence`` 0 to 1)."""
+    """One reference, or one of its targets: place, user, text, target and resolution (``confidence`` 0 to 1)."""
 
     from_file: str
     from_line: int

@@ -15,8 +15,11 @@ from scanstore.errors import InvalidArgument
 from scanstore.indexing.facts import LARGEST_LINE, REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.snapshots.models import Scan, ScanFile
 
-# Of a binding ``b`` in the scan ``c``, and of a reference ``x`` whose meaning does not depend on bindings.
-VALID = "b.lineage_id = c.lineage_id AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)"
+# Of the first binding ``b`` of a path in the scan ``c``, and of a reference ``x`` whose meaning depends on no binding.
+VALID = (
+    "b.lineage_id = c.lineage_id AND b.nth = 0"
+    " AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)"
+)
 DECIDED = "x.symbol_ordinal IS NOT NULL OR x.path_id IS NULL OR c.revision IS NULL"
 
 
@@ -101,7 +104,9 @@ class Symbol(Base):
 
 
 class SymbolReference(Base):
-    """A reference to a symbol: ``name`` as written, the resolved ``symbol`` (or None), and the ``resolution``."""
+    """A reference to a symbol: ``name`` as written, the resolved ``symbol`` (the first of several, or None), and
+    the ``resolution``.
+    """
 
     __shown__ = "reference_type: name, from_file:from_line | resolution, confidence"
     __rules__ = Rules(create=_RECORD, delete=_REMOVE, frozen=_RECORD)

@@ -307,7 +307,9 @@ class Symbols(Following):
     def edges(
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: ReferenceType | None = None
     ) -> Iterator[Edge]:
-        """Stream every reference of a scan, by file and line, with its target and resolution."""
+        """Stream every reference of a scan, by file and line, with its target and resolution. One with several targets
+        is given for each of them.
+        """
         graph = self._graph(scan, target)
         kind = SymbolReference.reference_type.db_value(reference_type)
         yield from graph.edges(REFERENCE_TYPES if kind is None else (kind,))

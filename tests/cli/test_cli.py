@@ -605,10 +605,10 @@ def test_symbols_diff(scanned: Run, tmp_path: Path) -> None:
     (src / "pkg/left.py").write_text("import pkg.right\n\n\ndef run():\n    pass\n\n\ndef fresh():\n    return 1\n")
     scanned("scan", "src")
     result = scanned("symbols", "diff")
-    lines = [line.split("\t")[:4] for line in result.stdout.splitlines()]
-    assert ["added", "src/pkg/left.py:8", "function", "pkg.left.fresh"] in lines
-    assert ["removed", "src/pkg/left.py:4", "function", "pkg.left.lonely"] in lines
-    assert ["changed", "src/pkg/core.py:10", "function", "pkg.core.helper"] in lines
+    lines = [line.split("\t")[:5] for line in result.stdout.splitlines()]
+    assert ["added", "", "src/pkg/left.py:8", "function", "pkg.left.fresh"] in lines
+    assert ["removed", "", "src/pkg/left.py:4", "function", "pkg.left.lonely"] in lines
+    assert ["changed", "body", "src/pkg/core.py:10", "function", "pkg.core.helper"] in lines
     assert said(result).startswith("from scan 1 to scan 2: 1 added, 1 removed, 1 changed\n")
     assert "not read: 1 with errors" in said(result)
     found = data(scanned("symbols", "diff", "1", "2", "--json"))

@@ -89,6 +89,9 @@ DAMAGE = {
         "bindings that overlap"
     ),
     "UPDATE bindings SET since = 50, until = 51 WHERE until IS NOT NULL": "bindings that no scan sees",
+    "INSERT INTO bindings (lineage_id, path_id, since, nth, version_id, ordinal, resolution, confidence)"
+    " SELECT lineage_id, path_id, since, 1, version_id, 77, resolution, confidence FROM bindings"
+    " WHERE ordinal IS NOT NULL AND until IS NULL": "bindings to a symbol that is not there",
     "UPDATE scans SET revision = NULL WHERE id = 2": "completed scans without a revision",
     "UPDATE scan_files SET version_id = NULL WHERE id = 1": "files marked done without anything recorded",
     "INSERT INTO file_versions (path, content_hash, indexer) VALUES ('x', x'00', 'i')": (

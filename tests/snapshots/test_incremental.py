@@ -133,6 +133,8 @@ FRAGMENTS = (
     "    @classmethod\n    def f(cls): return cls()\n",
     "Derived.f().run()\nBase.step().run()\n",
     "if f:\n    Base = Derived(Base)\n",
+    "def u(x: 'Base | Derived | Third'):\n    x.step()\n    x.run()\n",
+    "if u:\n    def f(): ...\nelse:\n    def f(): ...\nu(f())\n",
     # modules below source roots
     "from s.x import f\nf()\n",
     "import s.y\ns.y.g()\n",

@@ -31,9 +31,10 @@ def called(main: str, **others: str) -> set[str]:
     if path is None:
         return {"external" if resolution == EXTERNAL else "unresolved"}
     resolver = Resolver(modules)
-    target = resolver.target(facts.strings[path])
-    if target is None:
+    targets = resolver.target(facts.strings[path])
+    if not targets:
         return {"external"}
+    target = targets[0]
     if target.version is None or target.ordinal is None:
         return {"unresolved"}
     if facts.strings[path].startswith("*."):
@@ -106,6 +107,12 @@ CANDIDATES = {
     "import both\nboth.f()": {"a.f", "both.f"},
     "from both import g\ng()": {"a.f", "b.f"},
     "import both\nboth.m.X().go()": {"a.X.go", "b.X.go"},
+    "if 1:\n    def f(): return A()\nelse:\n    def f(): return B()\nf()": {"main.f", "main.0@1f"},
+    "from both import two\ntwo().go()": {"a.X.go", "b.X.go"},
+    "if 1:\n    @overload\n    def f(): ...\n    @overload\n    def f(): ...\n    def f(): ...\nf()": {"main.f"},
+    "def f(): ...\ndef f(): ...\nf()": {"main.f"},
+    "def f(): ...\nif 1:\n    def f(): ...\nf()": {"main.f", "main.0@1f"},
+    "if 1:\n    def f(): ...\ndef f(): ...\nf()": {"main.f"},
     "from both import guess\nguess()": {"?both.guess"},
 }
 
@@ -116,6 +123,7 @@ def test_a_name_with_several_bindings_may_be_each(main: str) -> None:
         "try:\n    from a import f, f as g\n    import a as m\nexcept ImportError:\n    def f(): ...\n"
         "    from b import f as g\n    import b as m\n"
         "def guess(): ...\nfor guess in []: ...\n"
+        "import a, b\nif 1:\n    def two(): return a.X()\nelse:\n    def two(): return b.X()\n"
     )
     assert called(main, both=both, **BOTH) == CANDIDATES[main]
 
@@ -129,12 +137,12 @@ def test_modules_that_import_each_other_in_both_branches_are_resolved() -> None:
         facts = index(PythonIndexer(), source.encode(), path=name + ".py", module=name)
         interfaces[name] = Module(version, facts.interface or b"")
     for path in ("m0:.f", "=m0:.f"):
-        target = Resolver(interfaces).target(path)
-        assert target is not None and (target.version, target.resolution) == (150, "imported")
+        (target,) = Resolver(interfaces).target(path)
+        assert (target.version, target.resolution) == (150, "imported")
     del interfaces["m150"]
     for path in ("m0:.f", "=m0:.f"):
-        target = Resolver(interfaces).target(path)
-        assert target is None or target.version is None
+        targets = Resolver(interfaces).target(path)
+        assert not targets or targets[0].version is None
 
 
 A = "class A:\n    def go(self): ...\n    def me(self): return self\nclass B:\n    def go(self): ...\n"

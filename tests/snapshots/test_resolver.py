@@ -14,7 +14,7 @@ from scanstore.indexing.python.indexer import PythonIndexer
 from scanstore.snapshots import resolver as resolve
 from scanstore.snapshots.c3 import merged
 from scanstore.snapshots.interfaces import Found
-from scanstore.snapshots.resolver import BoundTarget, Module, Resolver
+from scanstore.snapshots.resolver import BoundTarget, Module, Resolver, Targets
 
 NAMES = ["a", "b", "c", "A", "B", "C"]
 #: Lines of a module; N, O and P are replaced by names, I and J by the numbers of modules.
@@ -72,7 +72,7 @@ def read(tree: dict[str, str]) -> tuple[dict[str, Module], list[str]]:
     return modules, sorted(paths)
 
 
-def answers(modules: dict[str, Module], paths: list[str]) -> dict[str, BoundTarget | None]:
+def answers(modules: dict[str, Module], paths: list[str]) -> dict[str, Targets]:
     resolver = Resolver(modules)
     return {path: resolver.target(path) for path in paths}
 
@@ -150,14 +150,14 @@ def test_names_are_found_through_cycles() -> None:
     found = answers(modules, paths)
     versions = {module.version for module in modules.values()}
     for n in range(20):
-        at = found[f"m{n}:.f{n * 3 % 20}"] if n * 3 % 20 != n else BoundTarget(n, 1, "", 0)
-        assert at is not None and at.version == modules[f"m{n * 3 % 20}"].version in versions
+        (at,) = found[f"m{n}:.f{n * 3 % 20}"] if n * 3 % 20 != n else [BoundTarget(n, 1, "", 0)]
+        assert at.version == modules[f"m{n * 3 % 20}"].version in versions
         assert found[f"m{n}:.thing"] == resolve.UNRESOLVED
     modules, paths = read(classes(6))
     found = answers(modules, paths)
     for n in range(6):
-        inherited = found[f"m{n}:.C{n}().own{(n + 1) % 6}"]
-        assert inherited is not None and (inherited.version, inherited.resolution) == ((n + 1) % 6, "inherited")
+        (inherited,) = found[f"m{n}:.C{n}().own{(n + 1) % 6}"]
+        assert (inherited.version, inherited.resolution) == ((n + 1) % 6, "inherited")
 
 
 def test_a_value_beyond_a_cut_is_found_in_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_a_value_beyond_a_cut_is_found_in_the_next_round(monkeypatch: pytest.Mon
         }
     )
     path = "a:.X().make().go"
-    target = Resolver(modules).target(path)
+    (target,) = Resolver(modules).target(path)
     assert path in paths and target == BoundTarget(modules["h"].version, modules["h"].names["X.go"][1], "imported", 90)
     monkeypatch.setattr(resolve, "MOST_ROUNDS", 1)
     assert Resolver(modules).target(path) == resolve.UNRESOLVED
@@ -193,10 +193,10 @@ def test_a_long_chain_takes_little_memory() -> None:
     modules, _ = read({"m": f"class A:\n    def run(self): pass\na0 = A()\n{lines}a20000.run()\n"})
     assert modules["m"].names
     tracemalloc.start()
-    target = Resolver(modules).target("m:.a20000.run")
+    (target,) = Resolver(modules).target("m:.a20000.run")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert target is not None and target.version == 0
+    assert target.version == 0
     assert peak < 20_000_000
 
 

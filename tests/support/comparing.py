@@ -17,6 +17,9 @@ ROWS = {
     " FROM symbol_references AS r"
     " LEFT JOIN symbols AS s ON s.file_id = r.symbol_file_id AND s.ordinal = r.symbol_ordinal"
     " LEFT JOIN symbols AS o ON o.file_id = r.file_id AND o.ordinal = r.from_ordinal WHERE r.scan_id = ?1",
+    "targets": "SELECT f.file_path, t.ordinal, t.nth, s.qualified_name, s.file_path, s.start_line, t.resolution,"
+    " t.confidence FROM reference_targets AS t JOIN scan_files AS f ON f.id = t.file_id"
+    " JOIN symbols AS s ON s.file_id = t.symbol_file_id AND s.ordinal = t.symbol_ordinal WHERE t.scan_id = ?1",
     "imports": "SELECT importer_file, ordinal, line, imported_module, imported_names, resolved_file, resolution"
     " FROM import_relations WHERE scan_id = ?1",
     "chunks": "SELECT f.file_path, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line,"

@@ -14,7 +14,8 @@ The interface maps qualified names to entries, which :mod:`scanstore.snapshots.r
 ===== ==============================================================================================================
 
 A path is None if the file does not determine it. A final ``?`` means that the name has other bindings too. A final
-``|`` means that the file determines them: for a name ``f`` they are the entry ``0|.f``, of the kind ``u``.
+``|`` means that the file determines them: for a name ``f`` they are the entry ``0|.f``, of the kind ``u``. An earlier
+function ``f`` in another branch is the entry ``0@7f``, where 7 is its ordinal.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 
 from scanstore.indexing.python.generics import Variables, generic_result, variables_of
 from scanstore.indexing.python.returns import result_path
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
+from scanstore.indexing.python.scopes import MOST_RIVALS, Binding, Meanings, NameScope, has_rivals, qualified
 from scanstore.indexing.python.source import as_written, returns_self, returns_type_of_self
 
 _TRANSPARENT = frozenset(
@@ -48,6 +49,8 @@ def describe(
     of all classes, which have their entries; ``self_types`` the bindings of attributes of ``self``, by class and name;
     ``results`` the values that functions return, and their ``yield`` expressions.
     """
+    before: dict[str, list[str]] = {}  # the decorators of the latest function of a name
+    others: dict[str, list[str]] = {}  # the earlier functions of a name
     generic: dict[NameScope, Variables] = {}
     for inner, scope, node in functions:
         variables = variables_of(node, inner.class_scope is scope and inner.static != "static", meanings, scope)
@@ -83,13 +86,24 @@ def describe(
         known = interface.get(inner.qual)
         if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:
             continue  # the getter defines the property; its setter comes later
+        if known is not None and known[0] == "f" and scope is top and "overload" not in names + before[inner.qual]:
+            if node.col_offset:  # in the branch of a condition
+                earlier = f"0@{known[1]}{node.name}"
+                interface[earlier] = known[:4]
+                others.setdefault(inner.qual, []).append(f"{meanings.here}{earlier}")
+                meanings.doubled.add(node.name)
+        before[inner.qual] = names
         interface[inner.qual] = ["f", inner.ordinal, returns, flags]
     meanings.me = None
     for scope in [top, *classes]:
         for name, binds in scope.binds.items():
             qual = qualified(scope, name)
             symbols = [b[1] for b in binds if b[0] == "symbol"]
-            if any(b[0] in ("def", "class") for b in binds):
+            if qual in others:
+                more = meanings.rivals(name, binds, scope) if has_rivals(binds) else []
+                interface[qual] = [*interface[qual][:4], "|" if more is not None else "?"]
+                interface[f"0|.{qual}"] = ["u", -1, (more or []) + others[qual][-MOST_RIVALS:]]
+            elif any(b[0] in ("def", "class") for b in binds):
                 if has_rivals(binds) and qual in interface:
                     rivals = meanings.rivals(name, binds, scope)
                     interface[qual] = [*interface[qual][:4], "|" if rivals else "?"]

@@ -138,6 +138,7 @@ class Meanings:
         self.locals: dict[tuple[NameScope, str], tuple[int, bool] | None] = {}
         self.me: str | None = None  # what ``@`` stands for: an instance of the class around the current method
         self.firm: dict[str, int] = {}  # how often the module defines or imports a name without a condition
+        self.doubled: set[str] = set()  # names of functions that the module defines in several branches
         self.plain: set[str] = set()  # the functions of this file whose result depends on no argument
         self.inner: dict[ast.AST, NameScope] = {}  # the scopes of comprehensions
         self.bodies: dict[NameScope, ast.FunctionDef | ast.AsyncFunctionDef] = {}
@@ -523,6 +524,7 @@ class Meanings:
             defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
             rivals = bool(defined) and has_rivals(binds)
             known = not (rivals and self.rivals(name, binds, home))  # else the resolver looks at all of them
+            known = known and not (home.kind == "module" and name in self.doubled)
             self.locals[key] = (defined[-1].ordinal, not rivals) if defined and known else None
         return self.locals[key]
 

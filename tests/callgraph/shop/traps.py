@@ -76,7 +76,7 @@ def two_classes(flag: bool) -> None:
     either: Item | History = Item("a", 1)  # -> shop.models.Item imported
     if flag:
         either = History(None)  # -> shop.models.History imported
-    either.save()  # -> none
+    either.save()  # -> shop.models.Record.save|shop.models.History.save
 
 
 def deleted() -> None:
