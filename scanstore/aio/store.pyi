@@ -405,7 +405,7 @@ class AsyncSymbols(AsyncDomain):
     async def rename_preview(
         self,
         symbol: SymbolLike,
-        new_name: str,
+        new: str,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,

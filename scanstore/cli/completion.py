@@ -58,7 +58,7 @@ FINDS: dict[str, candidates.Find] = {
 #: Parameters for which the shell offers files or folders.
 PATHS = {
     "copy": "file", "damaged": "file", "db": "file", "file": "file", "file_too": "file", "folder": "dir", "new": "file",
-    "other": "file", "backup path": "file", "sarif load root": "dir",
+    "other": "file", "backup path": "file", "sarif load root": "dir", "source_roots": "dir",
 }  # fmt: skip
 
 

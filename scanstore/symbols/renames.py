@@ -154,7 +154,7 @@ def places(graph: Graph, symbol: Symbol, start: Node, new: str, root: str | None
 
 def _check_name(symbol: Symbol, new: str) -> None:
     old, which = symbol.name, f"{symbol.symbol_type} {symbol.qualified_name}"
-    check_string(new, "new_name")
+    check_string(new, "new")
     if symbol.symbol_type == "module":
         raise InvalidArgument(
             f"{which} is a file, and renaming files is not previewed; symbols importers lists the files that import it"

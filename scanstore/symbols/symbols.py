@@ -280,7 +280,7 @@ class Symbols(Following):
     def rename_preview(
         self,
         symbol: SymbolLike,
-        new_name: str,
+        new: str,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -300,7 +300,7 @@ class Symbols(Following):
         check_window(limit, offset)
         row, version, graph = self._at(symbol, scan, target)
         root = place_of(Scans(self.db).get(row.scan_id).root)
-        found = places(graph, row, (version, split(row.id)[1]), new_name, root)
+        found = places(graph, row, (version, split(row.id)[1]), new, root)
         return Rows(windowed(found, limit, offset), RenamePlace)
 
     @reads

@@ -30,7 +30,7 @@ FREE = {
     "api_key", "base_url", "columns", "config", "cron", "description", "email", "enricher_concurrency", "exclude",
     "exclusive_group", "expires", "handler", "include", "interval", "jobs", "keep", "keep_last",
     "lease", "limit", "max_concurrent", "max_lost", "max_retries", "max_size", "max_tokens", "meta", "min_confidence",
-    "name", "new", "older_than", "path", "pattern", "pause_after", "place", "poll", "priority", "reason",
+    "name", "new", "new_name", "older_than", "path", "pattern", "pause_after", "place", "poll", "priority", "reason",
     "retry_delay", "run_at", "scanner_concurrency", "scope", "sort", "steps", "text", "timeout", "to", "unique",
     "value", "verifier_concurrency", "votes", "depth",
 }  # fmt: skip

@@ -701,6 +701,7 @@ def test_show(run: Run, project: Path) -> None:
         f"severities\tB1 = low, B2 = info\t{file}",
         "gates\t\tdefault",
         "unused-ignore\t\tdefault",
+        "source-roots\t\tdefault",
     ]
     assert shown(run)["severities"] == ({"B1": "low", "B2": "info"}, str(file))
     assert run("config", "show", "--columns", "name,value", "--csv").stdout.splitlines()[:2] == [
