@@ -29,14 +29,15 @@ class _Unclear(Exception):
 
 def joined(text: str, code: str) -> int:
     """Return the hashes of a text and of its code as the halves of one signed 64-bit number."""
-    halves = (blake2b(each.encode("utf-8", "surrogatepass"), digest_size=4).digest() for each in (text, code))
-    return int.from_bytes(b"".join(halves), "big", signed=True)
+    first = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    second = blake2b(code.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+    return int.from_bytes(first + second, "big", signed=True)
 
 
 def definition_hash(node: Definition, source: Source) -> int:
     """Return the hash of a function or class."""
     first, last = span(node)
-    text = "\n".join(_dedented(source.lines[first - 1 : last]))
+    text = _dedented(source.lines[first - 1 : last])
     return joined(text, _class_code(node, source) if isinstance(node, ast.ClassDef) else _function_code(node, source))
 
 
@@ -49,7 +50,7 @@ def variable_hash(value: ast.AST | None, annotation: str, source: Source) -> int
 def shown_value(name: str, value: ast.AST | None, source: Source) -> object:
     """Return the recorded value of a variable: a short literal, or the names of a complete ``__all__``."""
     if name == "__all__":
-        if not isinstance(value, (ast.List, ast.Tuple)) or any(map(_EXTENDED.search, source.lines)):
+        if not isinstance(value, (ast.List, ast.Tuple)) or any("__all__" in line and _EXTENDED.search(line) for line in source.lines):
             return None
         names = [each.value for each in value.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         return names if len(names) == len(value.elts) else None
@@ -101,10 +102,12 @@ def _is_nothing(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Pass)
 
 
-def _dedented(lines: Sequence[str]) -> Sequence[str]:
+def _dedented(lines: Sequence[str]) -> str:
+    """Return the lines as a text without the indentation of the first one."""
+    text = "\n".join(lines)
     first = lines[0] if lines else ""
     cut = len(first) - len(first.lstrip())
-    return [line[cut:] if line[:cut].isspace() else line for line in lines] if cut else lines
+    return text[cut:].replace("\n" + first[:cut], "\n") if cut else text
 
 
 def code_of(lines: Sequence[str]) -> str:
@@ -112,13 +115,17 @@ def code_of(lines: Sequence[str]) -> str:
 
     Strings are kept as they are. If it is unclear where a string ends, only the indentation is removed.
     """
-    text = "\n".join(_dedented(lines))
+    text = _dedented(lines)
     if "#" in text or '"""' in text or "'''" in text or "\\\n" in text:
         try:
             text = _TOKEN.sub(_token, text)
         except _Unclear:
             return text
-    return "\n".join(line.rstrip() for line in text.split("\n") if line and not line.isspace())
+    if " \n" in text or "\t\n" in text or "\f\n" in text or text[-1:].isspace():
+        text = "\n".join([line.rstrip() for line in text.split("\n")])
+    while "\n\n" in text:
+        text = text.replace("\n\n", "\n")
+    return text.strip("\n")
 
 
 def _token(match: re.Match[str]) -> str:
