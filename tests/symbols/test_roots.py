@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from scanstore import Store
+from scanstore.cli import main
 from scanstore.errors import InvalidArgument
 from scanstore.snapshots.interfaces import Module
 from scanstore.snapshots.source_roots import MOST_ROOTS, SourceRoots, place_of
@@ -203,3 +205,30 @@ def test_many_folders_of_one_name_are_not_searched() -> None:
 def test_places() -> None:
     assert place_of("__init__.py") == ("", True)
     assert place_of("a b/c.d.pyi") == ("a b.c.d", False)
+
+
+# The command line
+
+
+def test_roots_of_the_command_and_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in {**SERVICES, "other/x.py": ""}.items():
+        (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / path).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scanstore.toml").write_text('source-roots = ["tree/api", "elsewhere"]\n')
+
+    def names(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(main, ["scan", *arguments, "--db", "x.db", "--target", "t"])
+        assert result.exit_code == 0, result.output
+        with Store("x.db") as store:
+            return [s.qualified_name for s in store.symbols.list(symbol_type="module", target="t")]
+
+    assert names("tree") == ["services.x", "services.z", "other.x"]
+    assert names("tree/api") == ["services.x", "services.z"]
+    assert names("tree/other") == ["x"]
+    assert names("tree", "--root", "api/services", "--root", "other") == ["x", "z", "other.x"]
+    result = CliRunner().invoke(main, ["scan", "tree", "--root", "gone", "--db", "x.db"])
+    assert result.exit_code == 1 and "roots has 'gone', which is no folder of" in result.output
+    (tmp_path / "scanstore.toml").write_text('source-roots = [".."]\n')
+    result = CliRunner().invoke(main, ["scan", "tree", "--db", "x.db"])
+    assert result.exit_code == 2 and "source-roots[0] is '..'" in result.output
