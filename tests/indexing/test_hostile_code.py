@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sampling import sampled
 
 from scanstore import Store
 from scanstore.indexing import pool
@@ -151,7 +152,7 @@ def work(store: Store, folder: Path, text: str) -> int:
     return calls
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", sampled(SHAPES, 5, ids=SHAPES))
 def test_twice_as_much_is_twice_the_work(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str
 ) -> None:

@@ -12,6 +12,8 @@ A = "class A:\n    def go(self): ...\nclass B:\n    def go(self): ...\n"
 VALUES = {
     "def f(c):\n    x = A() if c else B()\n    x.go()": {"A.go", "B.go"},
     "def f(y):\n    x = y or A()\n    x.go()": {"A.go"},
+    "def f(a: A, b: B):\n    (a and b).go()": {"B.go"},
+    "def f(a: A):\n    return a and B()\nf(A()).go()": {"B.go"},
     "for q in [A(), A()]:\n    q.go()": {"A.go"},
     "for q in [A(), B()]:\n    q.go()": {"A.go", "B.go"},
     "{'a': A()}['a'].go()": {"A.go"},

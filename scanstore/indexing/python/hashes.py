@@ -50,7 +50,8 @@ def variable_hash(value: ast.AST | None, annotation: str, source: Source) -> int
 def shown_value(name: str, value: ast.AST | None, source: Source) -> object:
     """Return the recorded value of a variable: a short literal, or the names of a complete ``__all__``."""
     if name == "__all__":
-        if not isinstance(value, (ast.List, ast.Tuple)) or any("__all__" in line and _EXTENDED.search(line) for line in source.lines):
+        extended = any("__all__" in line and _EXTENDED.search(line) for line in source.lines)
+        if not isinstance(value, (ast.List, ast.Tuple)) or extended:
             return None
         names = [each.value for each in value.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         return names if len(names) == len(value.elts) else None

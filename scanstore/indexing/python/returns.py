@@ -45,7 +45,7 @@ def _options(values: Results) -> Iterator[ast.expr]:
         if isinstance(value, ast.IfExp):
             rest += [value.orelse, value.body]
         elif isinstance(value, ast.BoolOp):
-            rest += reversed(value.values)
+            rest += reversed(value.values if isinstance(value.op, ast.Or) else value.values[-1:])
         else:
             yield value
 

@@ -222,6 +222,8 @@ class Meanings:
                 node = node.value
             elif isinstance(node, (ast.IfExp, ast.BoolOp)):
                 options = [node.body, node.orelse] if isinstance(node, ast.IfExp) else node.values
+                if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+                    options = options[-1:]  # the others only if they are false
                 root = one_path(options, lambda part: self.spell(part, scope), self.together)
                 break
             elif isinstance(node, ast.Tuple) and 0 < len(node.elts) < LONGEST_TUPLE:
