@@ -259,7 +259,7 @@ def trust(reference: SymbolReference | Edge) -> str:
     "--type", "types", multiple=True, type=click.Choice(TYPES), default=("class", "function", "method"),
     show_default=True, help="Symbols of this type; repeatable.",
 )  # fmt: skip
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="Names to leave out, such as 'visit_*'; repeatable.")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Names to leave out, such as 'visit*'; repeatable.")
 @rows_options(*SYMBOLS)
 @common
 def unused(types: tuple[SymbolType, ...], ignore: tuple[str, ...], scan: str | None) -> None:
@@ -270,7 +270,7 @@ def unused(types: tuple[SymbolType, ...], ignore: tuple[str, ...], scan: str | N
 
     \b
     Example:
-      scanstore symbols unused --type function --ignore 'on_*'
+      scanstore symbols unused --type function --ignore 'handle*'
     """
     with open_store() as store:
         where = find_scan(store, scan)

@@ -226,6 +226,10 @@ def test_filters(store: Store, tmp_path: Path) -> None:
     for wrong in ({"changes": ["x"]}, {"symbol_types": ["x"]}, {"public": 1}, {"paths": [3]}):
         with pytest.raises(errors.InvalidArgument):
             ask(first, **wrong)  # type: ignore[arg-type]
+    for compare in (store.symbols.diff, store.symbols.breaking):
+        for paths in (["t/q.py"], ["q.py", "none/**"]):
+            with pytest.raises(errors.InvalidArgument, match="matches .*; patterns are relative to the root"):
+                compare(first, paths=paths)
 
 
 CASES: list[tuple[str, str, list[tuple[BreakageKind, str, str, str]]]] = [
