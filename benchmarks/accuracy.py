@@ -22,7 +22,7 @@ call site. The Python files of FOLDER are copied and recorded, and only call sit
 decides as well: calls whose target is in the folder, but which the store says go outside of it. The server does not
 judge
 
-- calls of what has no name, such as `make()()` and `table[key]()`;
+- calls of an expression without a name, such as `make()()` and `table[key]()`;
 - code that it holds for unreachable on this platform and version of Python;
 - receivers of unknown type: parameters without an annotation, and packages that its interpreter (`--python`) lacks;
 - calls of variables and properties, unless an assignment gives the variable another name of a function or class. A

@@ -259,7 +259,7 @@ def parameters(
         kind, text = a.get("kind", ""), shown(a)
         if a["name"] not in after:
             if kind in VARIADIC and kind in kinds:
-                continue  # the name of *args is nobody's business
+                continue  # callers cannot use the name of *args
             twin = new[place] if place < len(new) else None
             if (
                 twin is not None and kind in POSITIONAL and twin["name"] not in before

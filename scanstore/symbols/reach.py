@@ -195,7 +195,7 @@ class ReferenceSearch:
         self.heads = Heads(graph) if heads else None
         self.hierarchy = Hierarchy(graph)
         self.found: dict[Node, Way] = {}
-        self._by: dict[Node, Way] = {}  # all that is searched, with what is not listed
+        self._by: dict[Node, Way] = {}  # every node that was reached, also those that are not listed
         self._overridable: set[Node] = set()  # reached by a reference, so that their overrides matter
 
     def run(self, start: Node, depth: int | None) -> dict[Node, Way]:

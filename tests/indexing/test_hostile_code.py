@@ -1,4 +1,4 @@
-"""Code that nobody should have written is recorded, and twice as much of it takes twice the work.
+"""Unusual code is recorded, and twice as much of it takes twice the work.
 
 Work is counted in calls of functions, as a profiler sees them, because times depend on the machine.
 """
@@ -158,7 +158,7 @@ def test_twice_as_much_is_twice_the_work(
 ) -> None:
     monkeypatch.setattr(pool, "LARGE", 1 << 40)  # nothing goes to a worker, whose work is not seen
     form = SHAPES[shape]
-    record(store, tmp_path / "first", form(5))  # what is done only once
+    record(store, tmp_path / "first", form(5))  # fills the caches
     least = work(store, tmp_path / "none", "")
     once, twice = (work(store, tmp_path / str(count), form(count)) - least for count in (300, 600))
     assert twice <= 2.4 * once, f"{once} calls, and {twice} for twice as much"

@@ -22,7 +22,7 @@ _TOO_MANY = frozenset((-1,))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-#: What is not looked into.
+#: Nodes whose children are not read.
 _LEAVES = frozenset((*_NESTED, ast.Constant, ast.Name, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom))
 _BINDING = frozenset(
     (ast.Assign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.With, ast.AsyncWith, ast.ExceptHandler, ast.MatchAs)
@@ -83,12 +83,8 @@ class Flow(Generic[_S]):
         given = [name for name in wanted if binds[name][0][0] in _PARAMETERS]
         counts.update(given)
         # Otherwise it is also bound elsewhere, such as in a function inside this one.
-        tracked = {name for name in sorted(wanted) if counts[name] == len(binds[name])}
-        tracked = {*sorted(tracked)[:MOST_NAMES]}
-        start: State = {}
-        for name in given:
-            if name in tracked:
-                start[name] = self._new(name, binds[name][0])
+        tracked = {*sorted(name for name in wanted if counts[name] == len(binds[name]))[:MOST_NAMES]}
+        start: State = {name: self._new(name, binds[name][0]) for name in sorted(tracked.intersection(given))}
         found: list[tuple[_Place, ast.AST, int | None]] = [
             ((each.lineno, each.col_offset), each, None) for each in read if each.id in tracked
         ]
